@@ -1,0 +1,25 @@
+//! Which memory there is, and who has it.
+//!
+//! [`Ranges`] is the arithmetic of a memory map: what the firmware describes, less what is reserved. [`Frames`] hands
+//! the rest out in naturally aligned blocks of 64 KiB times a power of two: a buddy allocator over bitmaps, whose
+//! storage the caller gives. Neither touches the memory it speaks of, so both are tested on any machine.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+mod buddy;
+mod ranges;
+
+pub use buddy::{Frames, FreeError};
+pub use ranges::{Full, Range, Ranges};
+
+/// log2 of a frame's size in bytes: 64 KiB, the granule of guest memory.
+pub const FRAME_SHIFT: u32 = 16;
+
+/// A frame's size in bytes.
+pub const FRAME: u64 = 1 << FRAME_SHIFT;
+
+/// The order of the smallest block that holds so many bytes.
+pub const fn order_for(bytes: u64) -> u32 {
+    let frames = bytes.div_ceil(FRAME);
+    if frames <= 1 { 0 } else { 64 - (frames - 1).leading_zeros() }
+}

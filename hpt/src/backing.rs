@@ -1,0 +1,315 @@
+//! Changes of what backs a page. Each sets the page's new state and then walks its chain of entries, so that when it returns the hardware has no
+//! entry that the state does not allow. For virtual mode: these wait for locks.
+//!
+//! Entries are only ever reduced here, or moved; more rights come with the next fault. Operations on one page may overlap, but who
+//! means something by their order has to see to it.
+
+use power::hpte::page_sizes;
+use power::{GuestReal, HostReal, HpteR, PteIndex};
+
+use crate::access::{pp_writable, ram_r, read_only};
+use crate::entry::{ABSENT, LINKED, LOCK, VALID};
+use crate::machine::Machine;
+use crate::mmu::{GuestMmu, RC};
+use crate::page::{Page, PageState, PageView, Protection, SlotKind, Usage};
+use crate::sync::Ordering;
+use crate::table::Entry;
+
+/// Why a page was not changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BackingError {
+    /// There is no RAM at the address.
+    NoPage,
+    /// The page is not in a state from which this leads on.
+    WrongState(PageView),
+    /// The host address is not a multiple of the unit.
+    Misaligned,
+}
+
+impl GuestMmu<'_> {
+    /// Gives a page that has none memory: private, or shared (the zero page).
+    pub fn populate(&self, real: GuestReal, state: PageState, host: HostReal) -> Result<(), BackingError> {
+        let page = self.ram_page(real)?;
+        self.check_host(host)?;
+        let view = lock(page);
+        let fresh = view.host().is_none() && state != PageState::NotPopulated;
+        page.unlock(if fresh { view.with_backing(state, host) } else { view });
+        // Its entries are absent, and stay so until they fault.
+        if fresh { Ok(()) } else { Err(BackingError::WrongState(view)) }
+    }
+
+    /// Makes a populated page shared: nobody can write to it when this returns.
+    pub fn make_shared<M: Machine>(&self, m: &M, real: GuestReal) -> Result<HostReal, BackingError> {
+        let page = self.ram_page(real)?;
+        let view = lock(page);
+        let Some(host) = view.host() else {
+            page.unlock(view);
+            return Err(BackingError::WrongState(view));
+        };
+        self.change(m, page, view.with_backing(PageState::Shared, host), false);
+        Ok(host)
+    }
+
+    /// Moves a shared page to other memory with the same contents, where it is shared as well (a merge). Answers where it was.
+    pub fn move_shared<M: Machine>(
+        &self,
+        m: &M,
+        real: GuestReal,
+        host: HostReal,
+    ) -> Result<HostReal, BackingError> {
+        self.leave_shared(m, real, PageState::Shared, host)
+    }
+
+    /// Gives a shared page memory of its own, into which the caller has copied the contents; or, if nobody else has
+    /// it any more, the memory where it is. Answers where it was.
+    pub fn make_private<M: Machine>(
+        &self,
+        m: &M,
+        real: GuestReal,
+        host: HostReal,
+    ) -> Result<HostReal, BackingError> {
+        self.leave_shared(m, real, PageState::Private, host)
+    }
+
+    fn leave_shared<M: Machine>(
+        &self,
+        m: &M,
+        real: GuestReal,
+        state: PageState,
+        host: HostReal,
+    ) -> Result<HostReal, BackingError> {
+        let page = self.ram_page(real)?;
+        self.check_host(host)?;
+        let view = lock(page);
+        let (PageState::Shared, Some(old)) = (view.state(), view.host()) else {
+            page.unlock(view);
+            return Err(BackingError::WrongState(view));
+        };
+        self.change(m, page, view.with_backing(state, host), false);
+        Ok(old)
+    }
+
+    /// Limits what may be done to a page, or lifts the limit. Answers the limit it had.
+    pub fn set_protection<M: Machine>(
+        &self,
+        m: &M,
+        real: GuestReal,
+        protection: Protection,
+    ) -> Result<Protection, BackingError> {
+        let page = self.ram_page(real)?;
+        let view = lock(page);
+        let old = view.protection();
+        if protection <= old {
+            page.unlock(view.with_protection(protection));
+        } else {
+            self.change(m, page, view.with_protection(protection), false);
+        }
+        Ok(old)
+    }
+
+    /// Takes a page's memory away. Answers where it was and whether it was used; its protection stays.
+    pub fn discard<M: Machine>(&self, m: &M, real: GuestReal) -> Result<(HostReal, Usage), BackingError> {
+        let page = self.ram_page(real)?;
+        let view = lock(page);
+        let Some(host) = view.host() else {
+            page.unlock(view);
+            return Err(BackingError::WrongState(view));
+        };
+        self.change(m, page, view.with_backing(PageState::NotPopulated, HostReal(0)), false);
+        Ok((host, page.take_usage()))
+    }
+
+    /// Has a page been used since this was last asked? Takes R and C of its entries, too; the guest goes on seeing them.
+    pub fn harvest<M: Machine>(&self, m: &M, real: GuestReal) -> Result<Usage, BackingError> {
+        let page = self.ram_page(real)?;
+        let view = lock(page);
+        self.change(m, page, view, true);
+        Ok(page.take_usage())
+    }
+
+    fn ram_page(&self, real: GuestReal) -> Result<&Page, BackingError> {
+        self.slots.page(real).ok_or(BackingError::NoPage)
+    }
+
+    fn check_host(&self, host: HostReal) -> Result<(), BackingError> {
+        let aligned = host.0 & ((1 << self.slots.unit_shift()) - 1) == 0 && host.0 & !HpteR::RPN == 0;
+        if aligned { Ok(()) } else { Err(BackingError::Misaligned) }
+    }
+
+    /// Sets a locked page's state, makes all its entries conform to it and unlocks it.
+    fn change<M: Machine>(&self, m: &M, page: &Page, view: PageView, harvest: bool) {
+        page.set_locked(view);
+        let mut view = view;
+        while let Some(busy) = self.walk(m, page, view, harvest) {
+            // Its holder may be waiting for the page: let go of it, and begin again. What conforms already is passed over.
+            page.unlock(view);
+            busy.hpte.wait();
+            view = lock(page);
+        }
+        page.unlock(view);
+    }
+
+    /// One pass over a locked page's chain; answers the entry that somebody else holds, if any.
+    fn walk<M: Machine>(&self, m: &M, page: &Page, view: PageView, harvest: bool) -> Option<Entry<'_>> {
+        let head = page.head();
+        let mut link = head;
+        // A chain has no more entries than the table.
+        for _ in 0..self.hpt.len() {
+            if link & LINKED == 0 {
+                return None;
+            }
+            let entry = self.hpt.entry(PteIndex((link & !LINKED) as u64))?;
+            let Some(raw_v) = entry.hpte.try_lock() else { return Some(entry) };
+            let raw_v = self.conform(m, page, view, &entry, raw_v, harvest);
+            entry.hpte.unlock(raw_v);
+            link = entry.rev.forward.load(Ordering::Relaxed);
+            if link == head {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Makes a locked entry conform to its page; answers its raw dword 0.
+    fn conform<M: Machine>(
+        &self,
+        m: &M,
+        page: &Page,
+        view: PageView,
+        entry: &Entry<'_>,
+        raw_v: u64,
+        harvest: bool,
+    ) -> u64 {
+        if raw_v & VALID == 0 {
+            return raw_v;
+        }
+        let (v, r) = self.hpt.decode(entry.hpte, raw_v);
+        let low = page_sizes(v, r).map_or(0xfff, |(_, actual)| actual.bytes() - 1);
+        let guest = entry.rev.guest();
+        let unit = (1u64 << self.slots.unit_shift()) - 1;
+        let host = view.host_bits() | (guest.0 & HpteR::RPN & unit & !low);
+        let moved = r.0 & HpteR::RPN & !low != host;
+        let reduced = pp_writable(r.0) && !view.is_writable();
+        let wanted = harvest && r.any(RC);
+        if view.is_present() && !(moved || reduced || wanted) {
+            return raw_v;
+        }
+        let rc = self.invalidate(m, entry, raw_v, v, r);
+        page.note_usage(rc);
+        let guest = HpteR(guest.0 | rc);
+        entry.rev.set_guest(guest);
+        if !view.is_present() {
+            entry.hpte.r.store(self.absent_memory_r(v, r, guest), Ordering::Relaxed);
+            return (raw_v & !VALID) | ABSENT;
+        }
+        let new = if moved {
+            ram_r(guest.0 & !RC, low, host, view)
+        } else if reduced {
+            read_only(r.0) & !RC
+        } else {
+            r.0 & !RC
+        };
+        entry.hpte.r.store(self.hpt.memory_r(v, new), Ordering::Relaxed);
+        raw_v
+    }
+
+    /// Makes every populated page shared, and all entries of RAM read-only. No processor is in the partition, and its TLBs
+    /// were flushed after the last one left: nothing has to be invalidated.
+    pub fn share_all_quiesced(&self) {
+        for slot in self.slots.iter() {
+            let SlotKind::Ram(pages) = slot.kind else { continue };
+            for page in pages {
+                let view = page.view();
+                if let Some(host) = view.host() {
+                    page.unlock(view.with_backing(PageState::Shared, host));
+                }
+            }
+        }
+        let (groups, revs) = self.hpt.groups();
+        for (group, rev) in groups.iter().zip(revs) {
+            for (hpte, rev) in group.0.iter().zip(&rev.0) {
+                if hpte.v.load_raw(Ordering::Relaxed) & VALID == 0 || !rev.is_linked() {
+                    continue;
+                }
+                let r = hpte.r.load(Ordering::Relaxed);
+                if r & RC != 0 {
+                    if let Some(page) = self.page_of(rev) {
+                        page.note_usage(r);
+                    }
+                    rev.set_guest(HpteR(rev.guest().0 | r & RC));
+                }
+                // PP, R and C are in the same place in both layouts.
+                hpte.r.store(read_only(r) & !RC, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Takes over the entries and pages of a partition all of whose pages are shared ([`GuestMmu::share_all_quiesced`]): same size and layout of
+    /// table, same slots of RAM. Devices do not come along: their entries become absent. No processor is in either
+    /// partition; this one is empty. `false`, and nothing is changed, if they are not alike.
+    pub fn clone_quiesced(&self, from: &GuestMmu<'_>) -> bool {
+        let ram = |mmu: &GuestMmu<'_>| {
+            let mut shape = [(0, 0); crate::page::MAX_SLOTS];
+            let slots = mmu.slots.iter().filter(|s| matches!(s.kind, SlotKind::Ram(_)));
+            for (place, slot) in shape.iter_mut().zip(slots) {
+                *place = (slot.base.0, slot.len);
+            }
+            shape
+        };
+        let alike = ram(self) == ram(from)
+            && self.hpt.len() == from.hpt.len()
+            && self.hpt.format() == from.hpt.format()
+            && self.slots.unit_shift() == from.slots.unit_shift();
+        if !alike {
+            return false;
+        }
+        let pages = |slot: &crate::page::Slot<'_>| match slot.kind {
+            SlotKind::Ram(pages) => Some(pages.len()),
+            SlotKind::Device { .. } => None,
+        };
+        for (to, from) in self
+            .slots
+            .iter()
+            .filter(|s| pages(s).is_some())
+            .zip(from.slots.iter().filter(|s| pages(s).is_some()))
+        {
+            if let (SlotKind::Ram(to), SlotKind::Ram(from)) = (to.kind, from.kind) {
+                for (to, from) in to.iter().zip(from) {
+                    to.clone_from_quiesced(from);
+                }
+            }
+        }
+        let ((groups, revs), (old_groups, old_revs)) = (self.hpt.groups(), from.hpt.groups());
+        let new = groups.iter().zip(revs).flat_map(|(g, r)| g.0.iter().zip(&r.0));
+        let old = old_groups.iter().zip(old_revs).flat_map(|(g, r)| g.0.iter().zip(&r.0));
+        for ((hpte, rev), (old_hpte, old_rev)) in new.zip(old) {
+            let raw_v = old_hpte.v.load_raw(Ordering::Relaxed) & !LOCK;
+            if raw_v & (VALID | ABSENT) == 0 {
+                continue;
+            }
+            let guest = old_rev.guest();
+            rev.set_guest(guest);
+            rev.forward.store(old_rev.forward.load(Ordering::Relaxed), Ordering::Relaxed);
+            rev.back.store(old_rev.back.load(Ordering::Relaxed), Ordering::Relaxed);
+            let (v, r) = self.hpt.decode(old_hpte, raw_v);
+            if old_rev.is_linked() || raw_v & VALID == 0 {
+                hpte.r.store(self.hpt.memory_r(v, r.0), Ordering::Relaxed);
+                hpte.v.store_raw(raw_v, Ordering::Relaxed);
+            } else {
+                hpte.r.store(self.absent_memory_r(v, r, guest), Ordering::Relaxed);
+                hpte.v.store_raw(raw_v & !VALID | ABSENT, Ordering::Relaxed);
+            }
+        }
+        crate::sync::fence(Ordering::SeqCst);
+        true
+    }
+}
+
+/// Locks a page, however long it takes.
+fn lock(page: &Page) -> PageView {
+    loop {
+        if let Some(view) = page.lock() {
+            return view;
+        }
+    }
+}

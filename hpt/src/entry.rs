@@ -1,0 +1,131 @@
+//! What the table is made of, and the lock that is in each entry.
+//!
+//! [`Hpte`] is what the hardware reads (Power ISA 3.0C, book III, 5.7.9.1); [`RevEntry`] beside it is what the
+//! guest asked for and the links of the reverse map. Both, all zero, are empty: a table needs no set-up but
+//! zeroed memory.
+//!
+//! # The lock
+//! Bit `HVLOCK` of dword 0 is a spin lock over the entry and its `RevEntry`. Every change is made with it held, except
+//! the hardware's own of R and C. Unlocking is the release store of the new dword 0. While a valid entry is being changed it is
+//! `ABSENT` and locked, so that a search that matches it waits instead of concluding that there is none.
+//!
+//! Lock order: an entry, then a page ([`crate::Page`]). Who holds a page only ever *tries* to lock an entry.
+
+use power::{HpteR, HpteV};
+
+use crate::sync::{AtomicU32, AtomicU64, BeAtomicU64, Ordering, SPINS, raw, relax};
+
+/// One entry as it lies in memory.
+#[derive(Debug, Default)]
+#[repr(C, align(16))]
+pub struct Hpte {
+    pub(crate) v: BeAtomicU64,
+    pub(crate) r: BeAtomicU64,
+}
+
+/// Entries of a group.
+pub const GROUP: usize = 8;
+
+/// A page table entry group: what one hash value selects.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub struct Pteg(pub [Hpte; GROUP]);
+
+/// What the hypervisor knows about one entry beside it.
+#[derive(Debug, Default)]
+#[repr(C, align(16))]
+pub struct RevEntry {
+    /// The guest's own view of dword 1, in the 2.07 layout: its flags, its real page number, R and C as far
+    /// as they were harvested.
+    pub(crate) guest_rpte: AtomicU64,
+    /// Next and previous entry of the same page, with [`LINKED`]; both under the page's lock.
+    pub(crate) forward: AtomicU32,
+    pub(crate) back: AtomicU32,
+}
+
+/// The [`RevEntry`]s of a group.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub struct RevGroup(pub [RevEntry; GROUP]);
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<Hpte>() == 16 && size_of::<Pteg>() == 128);
+    assert!(size_of::<RevEntry>() == 16 && size_of::<RevGroup>() == 128);
+};
+
+/// In a link: it leads somewhere. The other bits are an entry's index.
+pub(crate) const LINKED: u32 = 1 << 31;
+
+/// Dword 0, raw: the lock.
+pub(crate) const LOCK: u64 = raw(HpteV::HVLOCK);
+/// Dword 0, raw: the entry is a guest's, seen by the hardware or not.
+pub(crate) const IN_USE: u64 = raw(HpteV::V | HpteV::ABSENT);
+/// Dword 0, raw: the hardware sees the entry.
+pub(crate) const VALID: u64 = raw(HpteV::V);
+/// Dword 0, raw: in use and unseen.
+pub(crate) const ABSENT: u64 = raw(HpteV::ABSENT);
+
+impl Hpte {
+    /// Locks the entry if nobody holds it; answers the raw dword 0, without the lock bit.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<u64> {
+        let v = self.v.load_raw(Ordering::Relaxed);
+        if v & LOCK == 0 && self.v.acquire_raw(v, v | LOCK) { Some(v) } else { None }
+    }
+
+    /// Locks the entry, unless it stays held for an unreasonable time.
+    #[inline]
+    pub(crate) fn lock(&self) -> Option<u64> {
+        match self.try_lock() {
+            Some(v) => Some(v),
+            None => self.lock_slowly(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lock_slowly(&self) -> Option<u64> {
+        for _ in 0..SPINS {
+            relax();
+            if let Some(v) = self.try_lock() {
+                return Some(v);
+            }
+        }
+        None
+    }
+
+    /// Unlocks it with a new raw dword 0.
+    #[inline]
+    pub(crate) fn unlock(&self, v: u64) {
+        self.v.store_raw(v & !LOCK, Ordering::Release);
+    }
+
+    /// Returns when somebody else's lock on it is gone, or after a while.
+    #[cold]
+    pub(crate) fn wait(&self) {
+        for _ in 0..SPINS {
+            if self.v.load_raw(Ordering::Relaxed) & LOCK == 0 {
+                return;
+            }
+            relax();
+        }
+    }
+}
+
+impl RevEntry {
+    #[inline]
+    pub(crate) fn guest(&self) -> HpteR {
+        HpteR(self.guest_rpte.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    pub(crate) fn set_guest(&self, r: HpteR) {
+        self.guest_rpte.store(r.0, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn is_linked(&self) -> bool {
+        self.forward.load(Ordering::Relaxed) & LINKED != 0
+    }
+}

@@ -1,0 +1,223 @@
+//! A partition's view of its table and memory, and the steps that all operations are made of.
+
+use power::{GuestReal, HpteR, HpteV, PageSize};
+
+use crate::entry::{ABSENT, IN_USE, LINKED, LOCK, RevEntry, VALID};
+use crate::error::HptError;
+use crate::machine::Machine;
+use crate::page::{Page, PageView, SlotKind, Slots};
+use crate::sync::Ordering;
+use crate::table::{Entry, Hpt};
+
+/// A partition's page table together with what backs its real addresses. As cheap as two pointers.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestMmu<'a> {
+    pub(crate) hpt: &'a Hpt<'a>,
+    pub(crate) slots: &'a Slots<'a>,
+}
+
+/// What is behind an entry.
+#[derive(Clone, Copy)]
+pub(crate) enum Backing<'a> {
+    /// RAM, and the offset in the page.
+    Ram(&'a Page, u64),
+    /// A device, at this address of the host.
+    Device(u64),
+    /// No slot: emulated MMIO.
+    Nothing,
+}
+
+pub(crate) const RC: u64 = HpteR::R | HpteR::C;
+
+/// Dword 0 as the guest may see it: absent entries are valid, nobody has a lock.
+#[inline]
+pub(crate) const fn guest_v(v: HpteV) -> HpteV {
+    if v.any(HpteV::V | HpteV::ABSENT) {
+        HpteV((v.0 & !(HpteV::HVLOCK | HpteV::ABSENT)) | HpteV::V)
+    } else {
+        HpteV(0)
+    }
+}
+
+impl<'a> GuestMmu<'a> {
+    /// Over this table and these slots.
+    #[inline]
+    pub const fn new(hpt: &'a Hpt<'a>, slots: &'a Slots<'a>) -> GuestMmu<'a> {
+        GuestMmu { hpt, slots }
+    }
+
+    /// The table.
+    pub const fn hpt(&self) -> &'a Hpt<'a> {
+        self.hpt
+    }
+
+    /// The slots.
+    pub const fn slots(&self) -> &'a Slots<'a> {
+        self.slots
+    }
+
+    /// What is behind a page of the guest; `Parameter` if a cache attribute is wrong or a large page does not fit.
+    /// The actual page size is not above the unit.
+    #[inline]
+    pub(crate) fn backing(&self, guest: HpteR, actual: PageSize) -> Result<Backing<'a>, HptError> {
+        let real = guest.0 & HpteR::RPN & !(actual.bytes() - 1);
+        let Some((slot, offset)) = self.slots.slot(real) else {
+            return self.no_slot(real, actual);
+        };
+        match slot.kind {
+            SlotKind::Ram(pages) => {
+                let shift = self.slots.unit_shift();
+                let page = pages.get((offset >> shift) as usize).ok_or(HptError::Parameter)?;
+                Ok(Backing::Ram(page, offset & ((1 << shift) - 1)))
+            }
+            SlotKind::Device { host, attribute } => {
+                let at = host.0.wrapping_add(offset);
+                let fits = at & (actual.bytes() - 1) == 0 && slot.len - offset >= actual.bytes();
+                let attribute = attribute & (HpteR::W | HpteR::I);
+                if fits && crate::access::cache_attribute(guest.0) == attribute {
+                    Ok(Backing::Device(at & HpteR::RPN))
+                } else {
+                    Err(HptError::Parameter)
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn no_slot(&self, real: u64, actual: PageSize) -> Result<Backing<'a>, HptError> {
+        if self.slots.overlaps(GuestReal(real), actual.bytes()) {
+            return Err(HptError::Parameter);
+        }
+        Ok(Backing::Nothing)
+    }
+
+    /// Puts a locked entry on the chain of a locked page.
+    #[inline]
+    pub(crate) fn link(&self, page: &Page, entry: &Entry<'_>) {
+        let me = entry.index.0 as u32 | LINKED;
+        let head = page.head();
+        if let Some(first) = self.follow(head) {
+            let last = first.back.load(Ordering::Relaxed);
+            if let Some(tail) = self.follow(last) {
+                entry.rev.forward.store(head, Ordering::Relaxed);
+                entry.rev.back.store(last, Ordering::Relaxed);
+                tail.forward.store(me, Ordering::Relaxed);
+                first.back.store(me, Ordering::Relaxed);
+                return;
+            }
+        }
+        entry.rev.forward.store(me, Ordering::Relaxed);
+        entry.rev.back.store(me, Ordering::Relaxed);
+        page.set_head(me);
+    }
+
+    /// Takes a locked entry off the chain of a locked page.
+    #[inline]
+    pub(crate) fn unlink(&self, page: &Page, entry: &Entry<'_>) {
+        let me = entry.index.0 as u32 | LINKED;
+        let next = entry.rev.forward.load(Ordering::Relaxed);
+        let previous = entry.rev.back.load(Ordering::Relaxed);
+        if next == me {
+            page.set_head(0);
+        } else {
+            if let Some(rev) = self.follow(previous) {
+                rev.forward.store(next, Ordering::Relaxed);
+            }
+            if let Some(rev) = self.follow(next) {
+                rev.back.store(previous, Ordering::Relaxed);
+            }
+            if page.head() == me {
+                page.set_head(next);
+            }
+        }
+        entry.rev.forward.store(0, Ordering::Relaxed);
+    }
+
+    /// Where a link leads.
+    #[inline]
+    pub(crate) fn follow(&self, link: u32) -> Option<&'a RevEntry> {
+        if link & LINKED == 0 { None } else { self.hpt.rev(link & !LINKED) }
+    }
+
+    /// The page on whose chain a locked entry is.
+    #[inline]
+    pub(crate) fn page_of(&self, rev: &RevEntry) -> Option<&'a Page> {
+        // Bits of RPN below the actual page size encode it; they do not reach the next unit.
+        if rev.is_linked() { self.slots.page(GuestReal(rev.guest().0 & HpteR::RPN)) } else { None }
+    }
+
+    /// Starts to take a valid, locked entry from the hardware. It looks absent, and locked, until it is unlocked.
+    #[inline]
+    pub(crate) fn start_invalidate<M: Machine>(
+        &self,
+        m: &M,
+        entry: &Entry<'_>,
+        raw_v: u64,
+        v: HpteV,
+        r: HpteR,
+    ) {
+        entry.hpte.v.store_raw((raw_v & !VALID) | ABSENT | LOCK, Ordering::Relaxed);
+        m.tlb_invalidate(entry.index, v, r);
+    }
+
+    /// Takes a valid, locked entry from the hardware and answers its final R and C.
+    #[inline]
+    pub(crate) fn invalidate<M: Machine>(
+        &self,
+        m: &M,
+        entry: &Entry<'_>,
+        raw_v: u64,
+        v: HpteV,
+        r: HpteR,
+    ) -> u64 {
+        self.start_invalidate(m, entry, raw_v, v, r);
+        m.tlb_sync();
+        entry.hpte.r.load(Ordering::Relaxed) & RC
+    }
+
+    /// Frees a locked entry that the hardware does not see any more, and answers the guest's view of dword 1 with R and C.
+    /// `raw_v` is what dword 0 was, and is again, when its page stays locked: that is the error.
+    #[inline]
+    pub(crate) fn finish_remove(&self, entry: &Entry<'_>, raw_v: u64) -> Result<HpteR, HptError> {
+        let rc = if raw_v & VALID != 0 { entry.hpte.r.load(Ordering::Relaxed) & RC } else { 0 };
+        if let Some(page) = self.page_of(entry.rev) {
+            let Some(view) = page.lock() else {
+                entry.hpte.unlock(raw_v);
+                return Err(HptError::TooHard);
+            };
+            self.unlink(page, entry);
+            page.note_usage(rc);
+            page.unlock(view);
+        }
+        let guest = HpteR(entry.rev.guest().0 | rc);
+        entry.hpte.unlock(0);
+        Ok(guest)
+    }
+
+    /// Drops all entries and chains, for a partition that starts anew. No processor is in the partition, and its
+    /// TLBs are flushed before it runs again. What backs each page stays.
+    pub fn clear(&self) {
+        let (groups, revs) = self.hpt.groups();
+        for (group, rev) in groups.iter().zip(revs) {
+            for (hpte, rev) in group.0.iter().zip(&rev.0) {
+                if hpte.v.load_raw(Ordering::Relaxed) & (IN_USE | LOCK) != 0 {
+                    hpte.v.store_raw(0, Ordering::Relaxed);
+                    rev.forward.store(0, Ordering::Relaxed);
+                }
+            }
+        }
+        for slot in self.slots.iter() {
+            if let SlotKind::Ram(pages) = slot.kind {
+                for page in pages {
+                    page.set_head(0);
+                }
+            }
+        }
+        crate::sync::fence(Ordering::SeqCst);
+    }
+
+    /// The state of the page at a real address.
+    pub fn page_view(&self, real: GuestReal) -> Option<PageView> {
+        Some(self.slots.page(real)?.view())
+    }
+}

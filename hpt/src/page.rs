@@ -1,0 +1,401 @@
+//! What backs a partition's real addresses: slots, and for RAM the state of each page.
+//!
+//! A [`Page`] is a unit of backing: 64 KiB, or 16 MiB in a partition with huge pages, whose RAM is always populated
+//! in contiguous aligned blocks of that size. Its lock guards its state and its chain of entries; see
+//! [`crate::entry`] for the order of locks.
+
+use power::{GuestReal, HostReal, HpteR};
+
+use crate::entry::LINKED;
+use crate::sync::{AtomicU32, AtomicU64, Ordering, SPINS, relax};
+
+/// What a page is backed by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum PageState {
+    /// By nothing yet.
+    NotPopulated = 0,
+    /// By memory of its own.
+    Private = 1,
+    /// By memory that others see too, and that nobody may write: the zero page, a merged page, a clone's.
+    Shared = 2,
+}
+
+/// A temporary limit on a page, on top of its state.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Protection {
+    /// No limit.
+    ReadWrite = 0,
+    /// No stores.
+    ReadOnly = 1,
+    /// No access.
+    None = 2,
+}
+
+/// The state of a page at one moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct PageView(u64);
+
+const LOCKED: u64 = 1;
+/// Hardware entries may exist: populated, and protection is not none.
+const PRESENT: u64 = 2;
+/// Hardware entries may be writable: private, and protection is read-write.
+const WRITABLE: u64 = 4;
+const STATE_SHIFT: u32 = 3;
+const PROTECTION_SHIFT: u32 = 5;
+const HOST: u64 = 0x0fff_ffff_ffff_0000;
+
+impl PageView {
+    /// A page in this state, at this real address of the machine (64 KiB aligned; ignored when not populated).
+    pub const fn new(state: PageState, protection: Protection, host: HostReal) -> PageView {
+        let mut word = ((state as u64) << STATE_SHIFT) | ((protection as u64) << PROTECTION_SHIFT);
+        if !matches!(state, PageState::NotPopulated) {
+            word |= host.0 & HOST;
+            if !matches!(protection, Protection::None) {
+                word |= PRESENT;
+            }
+            if matches!(state, PageState::Private) && matches!(protection, Protection::ReadWrite) {
+                word |= WRITABLE;
+            }
+        }
+        PageView(word)
+    }
+
+    /// What backs it.
+    pub const fn state(self) -> PageState {
+        match (self.0 >> STATE_SHIFT) & 3 {
+            1 => PageState::Private,
+            2 => PageState::Shared,
+            _ => PageState::NotPopulated,
+        }
+    }
+
+    /// Its temporary limit.
+    pub const fn protection(self) -> Protection {
+        match (self.0 >> PROTECTION_SHIFT) & 3 {
+            0 => Protection::ReadWrite,
+            1 => Protection::ReadOnly,
+            _ => Protection::None,
+        }
+    }
+
+    /// Where it is, if it is anywhere.
+    pub const fn host(self) -> Option<HostReal> {
+        if self.0 >> STATE_SHIFT & 3 == 0 { None } else { Some(HostReal(self.0 & HOST)) }
+    }
+
+    /// May the hardware see entries for it?
+    #[inline]
+    pub const fn is_present(self) -> bool {
+        self.0 & PRESENT != 0
+    }
+
+    /// May the hardware see writable entries for it?
+    #[inline]
+    pub const fn is_writable(self) -> bool {
+        self.0 & WRITABLE != 0
+    }
+
+    /// Its address, 0 when it has none.
+    #[inline]
+    pub(crate) const fn host_bits(self) -> u64 {
+        self.0 & HOST
+    }
+
+    /// The same with another limit.
+    pub const fn with_protection(self, protection: Protection) -> PageView {
+        PageView::new(self.state(), protection, HostReal(self.0 & HOST))
+    }
+
+    /// The same with another backing.
+    pub const fn with_backing(self, state: PageState, host: HostReal) -> PageView {
+        PageView::new(state, self.protection(), host)
+    }
+}
+
+impl core::fmt::Debug for PageView {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("PageView")
+            .field("state", &self.state())
+            .field("protection", &self.protection())
+            .field("host", &self.host())
+            .finish()
+    }
+}
+
+/// Whether memory was referenced and changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Loaded from, stored to or fetched from.
+    pub referenced: bool,
+    /// Stored to.
+    pub changed: bool,
+}
+
+impl Usage {
+    pub(crate) const fn of(r: u64) -> Usage {
+        Usage { referenced: r & HpteR::R != 0, changed: r & HpteR::C != 0 }
+    }
+}
+
+/// A unit of a partition's RAM. All zero is a page that is not populated.
+#[derive(Debug, Default)]
+#[repr(C, align(16))]
+pub struct Page {
+    word: AtomicU64,
+    /// An entry of its chain, with [`LINKED`]; 0 when there is none.
+    head: AtomicU32,
+    /// R and C of dropped entries, as in dword 1.
+    usage: AtomicU32,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Page>() == 16);
+
+const RC: u32 = (HpteR::R | HpteR::C) as u32;
+
+impl Page {
+    /// Its state now. It can change at any time unless an entry on its chain is locked or the caller knows better.
+    #[inline]
+    pub fn view(&self) -> PageView {
+        PageView(self.word.load(Ordering::Acquire) & !LOCKED)
+    }
+
+    /// R and C as harvested from its entries so far; entries that exist may know more.
+    pub fn usage(&self) -> Usage {
+        Usage::of(self.usage.load(Ordering::Relaxed) as u64)
+    }
+
+    /// As [`Page::usage`], and forgets it.
+    pub fn take_usage(&self) -> Usage {
+        Usage::of(self.usage.swap(0, Ordering::Relaxed) as u64)
+    }
+
+    /// Does any entry name it?
+    pub fn is_mapped(&self) -> bool {
+        self.head.load(Ordering::Relaxed) & LINKED != 0
+    }
+
+    /// Adds R and C of a dword 1; other bits are ignored.
+    #[inline]
+    pub(crate) fn note_usage(&self, r: u64) {
+        let rc = r as u32 & RC;
+        if rc & !self.usage.load(Ordering::Relaxed) != 0 {
+            self.usage.fetch_or(rc, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<PageView> {
+        let word = self.word.load(Ordering::Relaxed);
+        let free = word & LOCKED == 0
+            && self
+                .word
+                .compare_exchange_weak(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok();
+        if free { Some(PageView(word)) } else { None }
+    }
+
+    /// Locks it, unless it stays held for an unreasonable time.
+    #[inline]
+    pub(crate) fn lock(&self) -> Option<PageView> {
+        match self.try_lock() {
+            Some(view) => Some(view),
+            None => self.lock_slowly(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lock_slowly(&self) -> Option<PageView> {
+        for _ in 0..SPINS {
+            relax();
+            if let Some(view) = self.try_lock() {
+                return Some(view);
+            }
+        }
+        None
+    }
+
+    /// Changes its state; the page is locked and stays so.
+    pub(crate) fn set_locked(&self, view: PageView) {
+        self.word.store(view.0 | LOCKED, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn unlock(&self, view: PageView) {
+        self.word.store(view.0, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn head(&self) -> u32 {
+        self.head.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn set_head(&self, head: u32) {
+        self.head.store(head, Ordering::Relaxed);
+    }
+
+    /// Copies state and chain of another; nobody uses either.
+    pub(crate) fn clone_from_quiesced(&self, other: &Page) {
+        self.word.store(other.word.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.head.store(other.head.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.usage.store(0, Ordering::Relaxed);
+    }
+}
+
+/// What answers in a range of a partition's real addresses.
+#[derive(Clone, Copy, Debug)]
+pub enum SlotKind<'a> {
+    /// RAM: one [`Page`] per unit.
+    Ram(&'a [Page]),
+    /// A range of host I/O.
+    Device {
+        /// Where it starts.
+        host: HostReal,
+        /// The cache attribute it must be mapped with: `HpteR::W` and `HpteR::I`, other bits are ignored.
+        attribute: u64,
+    },
+}
+
+/// A range of a partition's real addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot<'a> {
+    /// Where it starts.
+    pub base: GuestReal,
+    /// Its length in bytes.
+    pub len: u64,
+    /// What is there.
+    pub kind: SlotKind<'a>,
+}
+
+/// Why a slot was not accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SlotError {
+    /// Base, length or host address is not a multiple of 64 KiB (of the unit, for RAM), the length is 0 or the end overflows.
+    Misaligned,
+    /// It overlaps another slot.
+    Overlap,
+    /// There are too many.
+    Full,
+    /// The page table of a RAM slot has not one entry per unit.
+    WrongTable,
+}
+
+/// How many slots a partition can have.
+pub const MAX_SLOTS: usize = 8;
+
+/// What is at a real address of the partition.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// RAM: its page, and the offset of the address in it.
+    Ram(&'a Page, u64),
+    /// A device: the host's address and the cache attribute (W and I).
+    Device(HostReal, u64),
+}
+
+/// The slots of a partition.
+#[derive(Clone, Debug)]
+pub struct Slots<'a> {
+    slots: [Slot<'a>; MAX_SLOTS],
+    unit_shift: u32,
+}
+
+const NO_SLOT: Slot<'static> = Slot { base: GuestReal(0), len: 0, kind: SlotKind::Ram(&[]) };
+const SLOT_ALIGN: u64 = 1 << 16;
+
+impl<'a> Slots<'a> {
+    /// None yet. In a `huge` partition pages are units of 16 MiB and 16 MiB entries are accepted; otherwise 64 KiB.
+    pub const fn new(huge: bool) -> Slots<'a> {
+        Slots { slots: [NO_SLOT; MAX_SLOTS], unit_shift: if huge { 24 } else { 16 } }
+    }
+
+    /// log2 of the bytes that a [`Page`] stands for.
+    #[inline]
+    pub const fn unit_shift(&self) -> u32 {
+        self.unit_shift
+    }
+
+    /// Are entries of 16 MiB accepted?
+    #[inline]
+    pub const fn is_huge(&self) -> bool {
+        self.unit_shift == 24
+    }
+
+    /// Adds a slot. Entries that the guest made before keep their meaning until they fault.
+    pub fn add(&mut self, slot: Slot<'a>) -> Result<(), SlotError> {
+        let unit = 1u64 << self.unit_shift;
+        let (align, host) = match slot.kind {
+            SlotKind::Ram(_) => (unit, 0),
+            SlotKind::Device { host, .. } => (SLOT_ALIGN, host.0),
+        };
+        let end = slot.base.0.checked_add(slot.len);
+        if slot.len == 0 || end.is_none() || (slot.base.0 | slot.len | host) & (align - 1) != 0 {
+            return Err(SlotError::Misaligned);
+        }
+        if let SlotKind::Ram(pages) = slot.kind
+            && pages.len() as u64 != slot.len >> self.unit_shift
+        {
+            return Err(SlotError::WrongTable);
+        }
+        if self.overlaps(slot.base, slot.len) {
+            return Err(SlotError::Overlap);
+        }
+        match self.slots.iter_mut().find(|s| s.len == 0) {
+            Some(free) => *free = slot,
+            None => return Err(SlotError::Full),
+        }
+        Ok(())
+    }
+
+    /// The slots in use.
+    pub fn iter(&self) -> impl Iterator<Item = &Slot<'a>> {
+        self.slots.iter().filter(|s| s.len != 0)
+    }
+
+    /// Does any slot have an address in this range?
+    pub fn overlaps(&self, base: GuestReal, len: u64) -> bool {
+        // The end of the range is at most the end of the address space.
+        let last = base.0.saturating_add(len.saturating_sub(1));
+        self.iter().any(|s| s.base.0 <= last && base.0 <= s.base.0 + (s.len - 1))
+    }
+
+    /// The slot that an address is in, and the address's offset in it.
+    #[inline]
+    pub(crate) fn slot(&self, real: u64) -> Option<(&Slot<'a>, u64)> {
+        for slot in &self.slots {
+            let offset = real.wrapping_sub(slot.base.0);
+            if offset < slot.len {
+                return Some((slot, offset));
+            }
+        }
+        None
+    }
+
+    /// What is at a real address.
+    #[inline]
+    pub fn find(&self, real: GuestReal) -> Option<Target<'a>> {
+        let (slot, offset) = self.slot(real.0)?;
+        match slot.kind {
+            SlotKind::Ram(pages) => {
+                let page = pages.get((offset >> self.unit_shift) as usize)?;
+                Some(Target::Ram(page, offset & ((1 << self.unit_shift) - 1)))
+            }
+            SlotKind::Device { host, attribute } => {
+                Some(Target::Device(HostReal(host.0.wrapping_add(offset)), attribute & (HpteR::W | HpteR::I)))
+            }
+        }
+    }
+
+    /// The page of RAM at a real address.
+    #[inline]
+    pub fn page(&self, real: GuestReal) -> Option<&'a Page> {
+        match self.find(real)? {
+            Target::Ram(page, _) => Some(page),
+            Target::Device(..) => None,
+        }
+    }
+}

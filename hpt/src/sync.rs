@@ -1,0 +1,77 @@
+//! Atomics, from `core` or, to test the protocols, from loom; and the one place where endianness is converted.
+//!
+//! A hashed page table is big endian in memory whatever the hypervisor is (Power ISA 3.0C, book III, 5.7.9.1).
+
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// How often a lock is tried before an operation gives up with `TooHard`.
+#[cfg(not(loom))]
+pub(crate) const SPINS: u32 = 1 << 16;
+#[cfg(loom)]
+pub(crate) const SPINS: u32 = 64;
+
+/// Lets another thread get on.
+#[inline]
+pub(crate) fn relax() {
+    #[cfg(not(loom))]
+    core::hint::spin_loop();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
+
+/// An atomic doubleword, big endian in memory.
+///
+/// The `_raw` operations work on the value as it lies in memory; bit masks for them are made with [`raw`].
+#[derive(Debug)]
+#[cfg_attr(not(loom), repr(transparent))]
+pub struct BeAtomicU64(AtomicU64);
+
+/// A value as [`BeAtomicU64`] holds it in memory.
+#[inline]
+pub(crate) const fn raw(value: u64) -> u64 {
+    value.to_be()
+}
+
+impl BeAtomicU64 {
+    /// Holding `value`.
+    pub fn new(value: u64) -> BeAtomicU64 {
+        BeAtomicU64(AtomicU64::new(value.to_be()))
+    }
+
+    /// Reads it.
+    #[inline]
+    pub fn load(&self, order: Ordering) -> u64 {
+        u64::from_be(self.0.load(order))
+    }
+
+    /// Writes it.
+    #[inline]
+    pub fn store(&self, value: u64, order: Ordering) {
+        self.0.store(value.to_be(), order);
+    }
+
+    #[inline]
+    pub(crate) fn load_raw(&self, order: Ordering) -> u64 {
+        self.0.load(order)
+    }
+
+    #[inline]
+    pub(crate) fn store_raw(&self, value: u64, order: Ordering) {
+        self.0.store(value, order);
+    }
+
+    /// Replaces `old` by `new`, with acquire ordering. May fail for no reason.
+    #[inline]
+    pub(crate) fn acquire_raw(&self, old: u64, new: u64) -> bool {
+        self.0.compare_exchange_weak(old, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl Default for BeAtomicU64 {
+    fn default() -> Self {
+        BeAtomicU64::new(0)
+    }
+}

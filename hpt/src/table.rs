@@ -1,0 +1,283 @@
+//! The table: its two layouts, the search for an entry, and the hypervisor's own bolted entries
+//! (Power ISA 3.0C, book III, 5.7.9).
+
+use power::hpte::{encode_page_sizes, page_sizes};
+use power::slb::{SegmentSize, SlbV};
+use power::{Ea, HostReal, HpteFormat, HpteR, HpteV, PageSize, PteIndex};
+
+use crate::entry::{GROUP, Hpte, IN_USE, LOCK, Pteg, RevEntry, RevGroup};
+use crate::hash::{avpn, pteg_hash};
+use crate::sync::{Ordering, raw};
+
+/// A hashed page table with what belongs to it. Its memory starts all zero.
+#[derive(Clone, Copy, Debug)]
+pub struct Hpt<'a> {
+    groups: &'a [Pteg],
+    rev: &'a [RevGroup],
+    mask: u64,
+    format: HpteFormat,
+}
+
+/// An entry in its place.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    pub(crate) index: PteIndex,
+    pub(crate) hpte: &'a Hpte,
+    pub(crate) rev: &'a RevEntry,
+}
+
+/// What a search came to.
+pub(crate) enum Search<'a> {
+    /// The entry, locked, and its raw dword 0 without the lock.
+    Found(Entry<'a>, u64),
+    /// There is none.
+    None,
+    /// An entry stays locked.
+    Busy,
+}
+
+/// How full a table is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Occupancy {
+    /// Entries that the hardware sees.
+    pub valid: usize,
+    /// Entries that only the guest sees.
+    pub absent: usize,
+    /// Of both, those with the guest's BOLTED bit.
+    pub bolted: usize,
+    /// Of both, those that the secondary hash finds.
+    pub secondary: usize,
+}
+
+impl<'a> Hpt<'a> {
+    /// A table over this memory; `None` unless the number of groups is a power of two, the same in both slices,
+    /// and at most 2^28. The hardware wants 2^11 groups at least, and the table aligned to its size.
+    pub fn new(groups: &'a [Pteg], rev: &'a [RevGroup], format: HpteFormat) -> Option<Hpt<'a>> {
+        let n = groups.len();
+        let fits = n.is_power_of_two() && n <= 1 << 28 && rev.len() == n;
+        fits.then_some(Hpt { groups, rev, mask: (n as u64).wrapping_sub(1), format })
+    }
+
+    /// The hypervisor's own table, whose entries are never looked up by a guest: no reverse map.
+    pub fn without_reverse_map(groups: &'a [Pteg], format: HpteFormat) -> Option<Hpt<'a>> {
+        let n = groups.len();
+        let fits = n.is_power_of_two() && n <= 1 << 28;
+        fits.then_some(Hpt { groups, rev: &[], mask: (n as u64).wrapping_sub(1), format })
+    }
+
+    /// How entries lie in memory.
+    pub const fn format(&self) -> HpteFormat {
+        self.format
+    }
+
+    /// The number of entries.
+    pub const fn len(&self) -> u64 {
+        (self.groups.len() * GROUP) as u64
+    }
+
+    /// Has it no entries? It always has.
+    pub const fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn group(&self, index: PteIndex) -> Option<(&'a Pteg, &'a RevGroup)> {
+        let group = usize::try_from(index.0 >> 3).ok()?;
+        Some((self.groups.get(group)?, self.rev.get(group)?))
+    }
+
+    #[inline]
+    pub(crate) fn entry(&self, index: PteIndex) -> Option<Entry<'a>> {
+        let (group, rev) = self.group(index)?;
+        let slot = (index.0 & 7) as usize;
+        Some(Entry { index, hpte: group.0.get(slot)?, rev: rev.0.get(slot)? })
+    }
+
+    /// The entry's [`RevEntry`].
+    #[inline]
+    pub(crate) fn rev(&self, index: u32) -> Option<&'a RevEntry> {
+        self.rev.get((index >> 3) as usize)?.0.get((index & 7) as usize)
+    }
+
+    /// Both dwords of a locked entry in the 2.07 layout, from its raw dword 0.
+    #[inline]
+    pub(crate) fn decode(&self, hpte: &Hpte, raw_v: u64) -> (HpteV, HpteR) {
+        self.format.from_memory(u64::from_be(raw_v), hpte.r.load(Ordering::Relaxed))
+    }
+
+    /// Dword 1 for memory.
+    #[inline]
+    pub(crate) fn memory_r(&self, v: HpteV, r: u64) -> u64 {
+        match self.format {
+            HpteFormat::V2_07 => r,
+            HpteFormat::V3_0 => r | (v.0 >> 62 << 58),
+        }
+    }
+
+    /// Raw dword 0 for memory.
+    #[inline]
+    pub(crate) fn memory_v(&self, v: HpteV) -> u64 {
+        raw(self.format.to_memory(v, HpteR(0)).0)
+    }
+
+    /// Bits of dword 0 that this layout cannot hold or that no entry may have: the reserved bit of B, and an AVPN beyond
+    /// the 68 bits of virtual address that the 3.0 layout has.
+    #[inline]
+    pub(crate) const fn unusable_v(&self) -> u64 {
+        match self.format {
+            HpteFormat::V2_07 => 1 << 63,
+            HpteFormat::V3_0 => 1 << 63 | 0x3ff0_0000_0000_0000,
+        }
+    }
+
+    /// Finds and locks the entry that translates an address. `wanted` is a raw mask of VALID and ABSENT: which entries count.
+    #[inline]
+    pub(crate) fn search(&self, slb: SlbV, ea: Ea, wanted: u64) -> Search<'a> {
+        let Some(base) = slb.base_page() else { return Search::None };
+        let segment = slb.segment();
+        let offset = slb.offset(ea);
+        let key = avpn(slb.vsid(), segment, base, offset);
+        if key.any(self.unusable_v()) {
+            return Search::None;
+        }
+        let hash = pteg_hash(slb.vsid(), segment, base, offset);
+        let mask = raw(match self.format {
+            HpteFormat::V2_07 => HpteV::B | HpteV::AVPN | HpteV::H,
+            HpteFormat::V3_0 => (HpteV::AVPN | HpteV::H) & 0x000f_ffff_ffff_ffff,
+        });
+        let mut pteg = hash & self.mask;
+        let mut want = self.memory_v(key);
+        loop {
+            let Some((group, rev)) = self.group(PteIndex(pteg << 3)) else { return Search::None };
+            for (slot, (hpte, rev)) in group.0.iter().zip(&rev.0).enumerate() {
+                let seen = hpte.v.load_raw(Ordering::Relaxed);
+                if (seen ^ want) & mask != 0 || seen & wanted == 0 {
+                    continue;
+                }
+                let Some(v) = hpte.lock() else { return Search::Busy };
+                if (v ^ want) & mask == 0 && v & wanted != 0 {
+                    let (v207, r) = self.decode(hpte, v);
+                    let same_base = page_sizes(v207, r).is_some_and(|(b, _)| b as u8 == base as u8);
+                    if same_base && v207.0 & HpteV::B == key.0 & HpteV::B {
+                        let index = PteIndex((pteg << 3) | slot as u64);
+                        return Search::Found(Entry { index, hpte, rev }, v);
+                    }
+                }
+                hpte.unlock(v);
+            }
+            if want & raw(HpteV::H) != 0 {
+                return Search::None;
+            }
+            want |= raw(HpteV::H);
+            pteg = !hash & self.mask;
+        }
+    }
+
+    /// Claims a free entry of a group: locked, with a raw dword 0 of 0 to come back to. `Err(true)` when there is none,
+    /// `Err(false)` when an entry stays locked.
+    #[inline]
+    pub(crate) fn claim(&self, group: &Pteg) -> Result<usize, bool> {
+        for (slot, hpte) in group.0.iter().enumerate() {
+            let seen = hpte.v.load_raw(Ordering::Relaxed);
+            if seen & (IN_USE | LOCK) == 0 && hpte.v.acquire_raw(seen, seen | LOCK) {
+                return Ok(slot);
+            }
+        }
+        self.claim_slowly(group)
+    }
+
+    /// The same when some entries looked locked.
+    #[cold]
+    #[inline(never)]
+    fn claim_slowly(&self, group: &Pteg) -> Result<usize, bool> {
+        for (slot, hpte) in group.0.iter().enumerate() {
+            if hpte.v.load_raw(Ordering::Relaxed) & IN_USE != 0 {
+                continue;
+            }
+            let v = hpte.lock().ok_or(false)?;
+            if v & IN_USE == 0 {
+                return Ok(slot);
+            }
+            hpte.unlock(v);
+        }
+        Err(true)
+    }
+
+    /// Counts entries, without locking: entries that change meanwhile count as either.
+    pub fn occupancy(&self) -> Occupancy {
+        let mut sum = Occupancy::default();
+        for hpte in self.groups.iter().flat_map(|g| &g.0) {
+            let v = HpteV(hpte.v.load(Ordering::Relaxed));
+            if !v.any(HpteV::V | HpteV::ABSENT) {
+                continue;
+            }
+            if v.any(HpteV::V) {
+                sum.valid += 1;
+            } else {
+                sum.absent += 1;
+            }
+            sum.bolted += usize::from(v.any(HpteV::BOLTED));
+            sum.secondary += usize::from(v.any(HpteV::H));
+        }
+        sum
+    }
+
+    pub(crate) fn groups(&self) -> (&'a [Pteg], &'a [RevGroup]) {
+        (self.groups, self.rev)
+    }
+
+    /// Writes a valid bolted entry of the hypervisor's own; `None` when there is no room or the mapping makes no sense.
+    /// `flags` are dword 1's bits other than RPN: PP, key, R, C, WIMG and N.
+    pub fn insert_bolted(&self, mapping: &Mapping) -> Option<PteIndex> {
+        let (l, lp) = encode_page_sizes(mapping.base, mapping.actual)?;
+        let in_segment = mapping.offset >> mapping.segment.shift() == 0;
+        let v = avpn(mapping.vsid, mapping.segment, mapping.base, mapping.offset);
+        if !in_segment
+            || v.any(self.unusable_v())
+            || mapping.host.0 & (mapping.actual.bytes() - 1) != 0
+            || mapping.host.0 & !HpteR::RPN != 0
+            || mapping.flags & HpteR::RPN != 0
+        {
+            return None;
+        }
+        let v = HpteV(v.0 | l | HpteV::BOLTED | HpteV::V);
+        let r = mapping.host.0 | lp | mapping.flags;
+        let hash = pteg_hash(mapping.vsid, mapping.segment, mapping.base, mapping.offset);
+        for (pteg, v) in [(hash & self.mask, v), (!hash & self.mask, HpteV(v.0 | HpteV::H))] {
+            let group = self.groups.get(pteg as usize)?;
+            if let Ok(slot) = self.claim(group) {
+                let hpte = group.0.get(slot)?;
+                hpte.r.store(self.memory_r(v, r), Ordering::Relaxed);
+                hpte.unlock(self.memory_v(v));
+                return Some(PteIndex((pteg << 3) | slot as u64));
+            }
+        }
+        None
+    }
+
+    /// An entry in the 2.07 layout as the hardware has it, for dumps: not locked, so a change under way may show.
+    pub fn peek(&self, index: PteIndex) -> Option<(HpteV, HpteR)> {
+        let hpte = self.groups.get(usize::try_from(index.0 >> 3).ok()?)?.0.get((index.0 & 7) as usize)?;
+        let v = hpte.v.load(Ordering::Acquire);
+        Some(self.format.from_memory(v, hpte.r.load(Ordering::Relaxed)))
+    }
+}
+
+/// A translation of the hypervisor's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    /// The segment's VSID.
+    pub vsid: u64,
+    /// The segment's size.
+    pub segment: SegmentSize,
+    /// Where in the segment.
+    pub offset: u64,
+    /// Base page size: the segment's.
+    pub base: PageSize,
+    /// Actual page size.
+    pub actual: PageSize,
+    /// The page's real address.
+    pub host: HostReal,
+    /// Dword 1's flags.
+    pub flags: u64,
+}

@@ -1,0 +1,228 @@
+//! The machine's memory: the map that the firmware describes, the frame allocator on it, the heap on top.
+#![allow(unsafe_code)] // the allocators hand out raw memory; each block says why it is nobody else's
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use fdt::Fdt;
+use frames::{FRAME, Frames, Range, Ranges, order_for};
+use linked_list_allocator::Heap;
+use power::{HostReal, addr::LINEAR_BASE};
+use spin::Mutex;
+
+/// Pieces that a memory map may have.
+const PIECES: usize = 128;
+/// Stretches of memory that are far enough apart to have an allocator each: one per chip and node.
+const STRETCHES: usize = 8;
+/// The heap's size: many times what the tables of a few hundred partitions need.
+const HEAP_SIZE: u64 = 16 * FRAME;
+
+/// Where the image's parts are, as the linker script lays them out: addresses of the linear map.
+pub mod image {
+    unsafe extern "C" {
+        static __text_end: u8;
+        static __rodata_end: u8;
+        static __bss_end: u8;
+        static __stack_bottom: u8;
+        static __stack_top: u8;
+        static __realmode_stack_bottom: u8;
+        static __realmode_stack_top: u8;
+        static __emergency_stack_top: u8;
+        static __image_end: u8;
+    }
+
+    macro_rules! symbols {
+        ($($(#[$doc:meta])* $name:ident = $symbol:ident;)*) => {
+            $($(#[$doc])* pub fn $name() -> u64 { (&raw const $symbol) as u64 })*
+        };
+    }
+
+    symbols! {
+        /// End of the text, which starts at the linear map's base.
+        text_end = __text_end;
+        /// End of the read-only data.
+        rodata_end = __rodata_end;
+        /// End of the data; what follows are stacks.
+        bss_end = __bss_end;
+        /// Lowest address of the virtual-mode stack; the frame below is never mapped.
+        stack_bottom = __stack_bottom;
+        /// Its top.
+        stack_top = __stack_top;
+        /// Lowest address of the real-mode stack; the frame below is never mapped.
+        realmode_stack_bottom = __realmode_stack_bottom;
+        /// Its top.
+        realmode_stack_top = __realmode_stack_top;
+        /// Top of the stack that epitaphs are written on.
+        emergency_stack_top = __emergency_stack_top;
+        /// End of it all.
+        end = __image_end;
+    }
+}
+
+/// What the device tree says of memory.
+pub struct Map {
+    /// Usable memory: neither the firmware's, nor the boot archive, nor the image.
+    pub usable: Ranges<PIECES>,
+    /// All memory of the machine.
+    pub all: Ranges<PIECES>,
+    /// The boot archive.
+    pub archive: Option<Range>,
+}
+
+impl Map {
+    /// Reads memory nodes, the reserve map, `/reserved-memory`, and `/chosen`'s initrd.
+    pub fn from_tree(tree: &Fdt<'_>, tree_at: Range) -> Result<Map, &'static str> {
+        let mut all = Ranges::default();
+        for node in tree.all_nodes() {
+            let memory = node.property("device_type").is_some_and(|p| p.as_str() == Some("memory"));
+            for region in memory.then(|| node.reg()).flatten().into_iter().flatten() {
+                let range = Range::sized(region.starting_address as u64, region.size.unwrap_or(0) as u64);
+                all.add(range).map_err(|_| "the memory map has too many pieces")?;
+            }
+        }
+        let mut usable = all.clone();
+        let mut reserve = |range: Range| usable.remove(range).map_err(|_| "the reserve map has too many pieces");
+        for entry in tree.memory_reservations() {
+            reserve(Range::sized(entry.address() as u64, entry.size() as u64))?;
+        }
+        for node in tree.find_node("/reserved-memory").iter().flat_map(|n| n.children()) {
+            for region in node.reg().into_iter().flatten() {
+                reserve(Range::sized(region.starting_address as u64, region.size.unwrap_or(0) as u64))?;
+            }
+        }
+        let archive = archive(tree);
+        for range in archive.into_iter().chain([tree_at, Range { start: 0, end: HostReal::of_ea(image::end()).0 }]) {
+            reserve(Range { start: range.start & !(FRAME - 1), end: range.end.next_multiple_of(FRAME) })?;
+        }
+        Ok(Map { usable, all, archive })
+    }
+}
+
+fn archive(tree: &Fdt<'_>) -> Option<Range> {
+    let chosen = tree.find_node("/chosen")?;
+    let at = |name| {
+        let value = chosen.property(name)?.value;
+        Some(value.iter().fold(0u64, |n, b| n << 8 | u64::from(*b)))
+    };
+    let range = Range { start: at("linux,initrd-start")?, end: at("linux,initrd-end")? };
+    (!range.is_empty()).then_some(range)
+}
+
+static STORE: Mutex<[Option<Frames<'static>>; STRETCHES]> = Mutex::new([const { None }; STRETCHES]);
+static TOTAL: AtomicU64 = AtomicU64::new(0);
+
+/// Starts the frame allocator on the usable memory.
+pub fn init(map: &Map) -> Result<(), &'static str> {
+    let mut store = STORE.lock();
+    for (slot, stretch) in store.iter_mut().zip(stretches(map)) {
+        let words = Frames::words_for(stretch);
+        let bytes = (words as u64 * 8).next_multiple_of(FRAME);
+        let mut usable = map.usable.clone();
+        for outside in [Range { start: 0, end: stretch.start }, Range { start: stretch.end, end: u64::MAX }] {
+            usable.remove(outside).map_err(|_| "the memory map has too many pieces")?;
+        }
+        let at = usable.find_high(bytes, FRAME).ok_or("no room for the frame allocator's bitmaps")?;
+        usable.remove(Range::sized(at, bytes)).map_err(|_| "the memory map has too many pieces")?;
+        // SAFETY: usable memory of the machine that is taken out of the map here and reached by nobody else.
+        let words = unsafe { core::slice::from_raw_parts_mut(HostReal(at).ea() as *mut u64, words) };
+        let mut frames = Frames::new(stretch, words).ok_or("the frame allocator's bitmaps are too small")?;
+        usable.as_slice().iter().for_each(|r| frames.add(*r));
+        TOTAL.fetch_add(frames.free() * FRAME, Ordering::Relaxed);
+        *slot = Some(frames);
+    }
+    Ok(())
+}
+
+/// Memory that lies together, give or take a factor of two: what one allocator can cover without much waste.
+fn stretches(map: &Map) -> impl Iterator<Item = Range> {
+    let mut joined = Ranges::<STRETCHES>::default();
+    for range in map.all.as_slice() {
+        let near = joined.as_slice().last().filter(|last| range.end - last.start <= 2 * (last.len() + range.len()));
+        let start = near.map_or(range.start, |last| last.start);
+        // More stretches than there are places for: the rest of the machine's memory stays unused.
+        let _ = joined.add(Range { start, end: range.end });
+    }
+    let mut n = 0;
+    core::iter::from_fn(move || {
+        n += 1;
+        joined.as_slice().get(n - 1).copied()
+    })
+}
+
+/// A block of at least `bytes`, a power of two of 64 KiB frames, aligned to its size. Its contents are undefined.
+pub fn allocate(bytes: u64) -> Option<HostReal> {
+    let order = order_for(bytes);
+    STORE.lock().iter_mut().flatten().find_map(|frames| frames.allocate(order)).map(HostReal)
+}
+
+/// Gives back what [`allocate`] gave for the same size.
+pub fn release(block: HostReal, bytes: u64) {
+    let mut store = STORE.lock();
+    let owner = store.iter_mut().flatten().find(|frames| frames.covers(block.0));
+    let done = owner.map(|frames| frames.release(block.0, order_for(bytes)));
+    assert!(matches!(done, Some(Ok(()))), "block {block:?} of {bytes} bytes was not allocated");
+}
+
+/// Free memory in bytes.
+pub fn free() -> u64 {
+    STORE.lock().iter().flatten().map(|frames| frames.free() * FRAME).sum()
+}
+
+/// What the allocator started with, in bytes.
+pub fn total() -> u64 {
+    TOTAL.load(Ordering::Relaxed)
+}
+
+/// Fills memory with zeroes.
+///
+/// # Safety
+/// `at..at + len` is memory of the caller's, both multiples of 128 bytes.
+pub unsafe fn zero(at: HostReal, len: u64) {
+    // SAFETY: the caller's; the layout of the cache block is that of all supported processors.
+    unsafe { realmode::machine::zero_blocks(at, len) }
+}
+
+/// Small objects: boot tables, device trees, vCPUs. What grows with the machine or with a partition comes in frames.
+struct KernelHeap(Mutex<Heap>);
+
+#[global_allocator]
+static HEAP: KernelHeap = KernelHeap(Mutex::new(Heap::empty()));
+
+/// Starts the heap on memory of its own.
+pub fn init_heap() -> Result<(), &'static str> {
+    let block = allocate(HEAP_SIZE).ok_or("no memory for the heap")?;
+    // SAFETY: the block was allocated here, is never released, and the heap had no memory before.
+    unsafe { HEAP.0.lock().init(block.ea() as *mut u8, HEAP_SIZE as usize) };
+    Ok(())
+}
+
+// SAFETY: all blocks come from and go back to one heap, under one lock.
+unsafe impl GlobalAlloc for KernelHeap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.0.lock().allocate_first_fit(layout).map_or(null_mut(), NonNull::as_ptr)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if let Some(block) = NonNull::new(block) {
+            // SAFETY: the caller's: `alloc` gave it for the same layout.
+            unsafe { self.0.lock().deallocate(block, layout) };
+        }
+    }
+}
+
+/// What lies at an address, for an epitaph.
+pub fn describe(ea: u64) -> &'static str {
+    let guard = |bottom: u64| (bottom - FRAME..bottom).contains(&ea);
+    match ea {
+        0..0x1_0000 => "page zero: a null pointer",
+        _ if guard(image::stack_bottom()) => "the guard page below the stack: a stack overflow",
+        _ if guard(image::realmode_stack_bottom()) => "the guard page below the real-mode stack: a stack overflow",
+        _ if (LINEAR_BASE..image::text_end()).contains(&ea) => "the hypervisor's text: read-only",
+        _ if (image::text_end()..image::rodata_end()).contains(&ea) => "the hypervisor's read-only data",
+        _ if (image::rodata_end()..image::end()).contains(&ea) => "the hypervisor's data",
+        _ if ea >> 60 == 0xc => "the linear map",
+        _ if ea >> 60 == 0xd => "the device windows",
+        _ => "not mapped",
+    }
+}

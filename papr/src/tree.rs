@@ -1,0 +1,465 @@
+//! The flattened device tree that a partition starts with (LoPAR, "Device Tree" appendices; IEEE 1275; what Linux 6.1 to
+//! 6.12 and FreeBSD read of it).
+//!
+//! What is in here is a promise: page sizes that H_ENTER takes, calls that exist, and nothing else. There is no
+//! `ibm,architecture-vec-5`, so a guest uses the hashed page table and XICS; no bit of TM, radix or copy-paste is set.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use power::{Generation, PageSize};
+use vm_fdt::{FdtReserveEntry, FdtWriter};
+
+use crate::elf::RTAS_BYTES;
+use crate::rtas::Service;
+
+/// The `phandle` of the interrupt controller.
+const XICS_PHANDLE: u32 = 0x1111;
+/// The unit address of the first console.
+pub const FIRST_VTY: u32 = 0x7100_0000;
+
+/// Function sets of hypervisor calls that a partition is told of (LoPAR, "hypertas" function sets): the calls behind
+/// each must exist.
+///
+/// - `hcall-pft`: H_ENTER, H_REMOVE, H_PROTECT, H_READ, H_CLEAR_MOD, H_CLEAR_REF; `hcall-bulk`: H_BULK_REMOVE
+/// - `hcall-term`: H_GET_TERM_CHAR, H_PUT_TERM_CHAR; `hcall-dabr`: H_SET_DABR; `hcall-sprg0`: H_SET_SPRG0
+/// - `hcall-interrupt`: H_XIRR, H_CPPR, H_EOI, H_IPI, H_IPOLL; `hcall-copy`: H_PAGE_INIT
+/// - `hcall-splpar`: H_REGISTER_VPA, H_CEDE, H_CONFER, H_PROD; `hcall-set-mode`: H_SET_MODE
+/// - `hcall-debug`: H_LOGICAL_CI_LOAD and its kin
+///
+/// H_RANDOM has no name here but a node: see [`GuestConfig::random`].
+pub const HYPERTAS: &[&str] = &[
+    "hcall-pft",
+    "hcall-term",
+    "hcall-dabr",
+    "hcall-interrupt",
+    "hcall-splpar",
+    "hcall-bulk",
+    "hcall-set-mode",
+    "hcall-sprg0",
+    "hcall-copy",
+    "hcall-debug",
+];
+
+/// A console of the partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VtyConfig {
+    /// Its unit address, by which H_PUT_TERM_CHAR and H_GET_TERM_CHAR name it; [`FIRST_VTY`] for the first.
+    pub unit: u32,
+    /// The interrupt source of its input.
+    pub source: u32,
+    /// The source signals by level and not by messages.
+    pub level: bool,
+}
+
+/// What to tell a partition about itself.
+#[derive(Clone, Debug)]
+pub struct GuestConfig<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its number: the LPID will do.
+    pub number: u32,
+    /// Its identity.
+    pub uuid: Option<[u8; 16]>,
+    /// The processor's generation.
+    pub generation: Generation,
+    /// The processor's version, as `mfpvr` reads it.
+    pub pvr: u32,
+    /// Its memory in bytes, from real address 0.
+    pub memory_bytes: u64,
+    /// How much of the memory is in the first block, the real mode area.
+    pub rma_bytes: u64,
+    /// log2 of the length of its hashed page table in bytes.
+    pub hpt_shift: u32,
+    /// The interrupt server number of each virtual processor, ascending. One thread to a core.
+    pub cpus: &'a [u32],
+    /// Which of them starts.
+    pub boot_cpu: u32,
+    /// The timebase's frequency in Hz.
+    pub timebase_hz: u32,
+    /// The processor's frequency in Hz, for the curious.
+    pub clock_hz: u32,
+    /// Entries of the SLB.
+    pub slb_entries: u32,
+    /// The length of the decrementer in bits, if LPCR\[LD\] is set for the partition.
+    pub large_decrementer_bits: Option<u32>,
+    /// 16 MiB pages may be entered, as such and with smaller base page sizes.
+    pub huge_pages: bool,
+    /// 64 KiB pages may be cache-inhibited.
+    pub inhibited_64k: bool,
+    /// H_RANDOM exists.
+    pub random: bool,
+    /// Seed of the guest's random numbers; should be fresh.
+    pub rng_seed: Option<[u8; 32]>,
+    /// The kernel's command line.
+    pub cmdline: &'a str,
+    /// The initrd's addresses, first byte and the one behind the last.
+    pub initrd: Option<(u64, u64)>,
+    /// Where [`crate::rtas::BLOB`] is, in [`RTAS_BYTES`] of reserved memory.
+    pub rtas_base: u64,
+    /// Its consoles; the first is the kernel's.
+    pub vtys: &'a [VtyConfig],
+}
+
+/// Why there is no tree.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Error {
+    /// The name, or the command line, has a NUL in it.
+    Nul(&'static str),
+    /// No processors, or the boot processor is not among them.
+    Cpus,
+    /// No memory, or sizes that are not of whole 64 KiB, or a real mode area larger than the memory.
+    Memory,
+    /// Something does not lie within the memory.
+    Outside(&'static str),
+    /// The writer refused.
+    Writer(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Nul(what) => write!(f, "the {what} has a NUL character in it"),
+            Error::Cpus => write!(f, "no processors, or the boot processor is not one of them"),
+            Error::Memory => {
+                write!(f, "memory and real mode area must be whole 64 KiB pages, the latter no larger")
+            }
+            Error::Outside(what) => write!(f, "the {what} does not lie within the first block of memory"),
+            Error::Writer(message) => write!(f, "device tree: {message}"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+impl From<vm_fdt::Error> for Error {
+    fn from(error: vm_fdt::Error) -> Error {
+        Error::Writer(error.to_string())
+    }
+}
+
+/// Build the tree. Its length does not depend on any address in the configuration, so that it may be built once
+/// for the length, placed, and built again.
+pub fn build(c: &GuestConfig) -> Result<Vec<u8>, Error> {
+    check(c)?;
+    let mut reserved = alloc::vec![FdtReserveEntry::new(c.rtas_base, RTAS_BYTES)?];
+    if let Some((start, end)) = c.initrd
+        && start < end
+    {
+        reserved.push(FdtReserveEntry::new(start, end - start)?);
+    }
+    let mut w = FdtWriter::new_with_mem_reserv(&reserved)?;
+    w.set_boot_cpuid_phys(c.boot_cpu);
+    let root = w.begin_node("")?;
+    w.property_string("device_type", "chrp")?;
+    w.property_string("compatible", "IBM,pSeries")?;
+    w.property_string("model", "Partita pSeries partition")?;
+    w.property_string("ibm,partition-name", c.name)?;
+    w.property_u32("ibm,partition-no", c.number)?;
+    if let Some(uuid) = c.uuid {
+        let text = hyphenated(uuid);
+        w.property_string("vm,uuid", &text)?;
+        w.property_string("system-id", &text)?;
+    }
+    w.property_u32("#address-cells", 2)?;
+    w.property_u32("#size-cells", 2)?;
+    chosen(&mut w, c)?;
+    memory(&mut w, c)?;
+    cpus(&mut w, c)?;
+    interrupt_controller(&mut w, c)?;
+    vdevice(&mut w, c)?;
+    rtas(&mut w, c)?;
+    if c.random {
+        platform_facilities(&mut w)?;
+    }
+    w.end_node(root)?;
+    Ok(w.finish()?)
+}
+
+fn check(c: &GuestConfig) -> Result<(), Error> {
+    const PAGE: u64 = 1 << 16;
+    if c.name.contains('\0') {
+        return Err(Error::Nul("partition's name"));
+    }
+    if c.cmdline.contains('\0') {
+        return Err(Error::Nul("command line"));
+    }
+    if !c.cpus.contains(&c.boot_cpu) {
+        return Err(Error::Cpus);
+    }
+    let whole = c.memory_bytes.is_multiple_of(PAGE) && c.rma_bytes.is_multiple_of(PAGE);
+    if !whole || c.rma_bytes == 0 || c.rma_bytes > c.memory_bytes {
+        return Err(Error::Memory);
+    }
+    let within = |start: u64, end: u64| start <= end && end <= c.rma_bytes;
+    if !within(c.rtas_base, c.rtas_base.saturating_add(RTAS_BYTES)) || c.rtas_base >> 32 != 0 {
+        return Err(Error::Outside("RTAS area"));
+    }
+    if c.initrd.is_some_and(|(start, end)| !within(start, end)) {
+        return Err(Error::Outside("initrd"));
+    }
+    Ok(())
+}
+
+fn hyphenated(uuid: [u8; 16]) -> String {
+    let hex = format!("{:032x}", u128::from_be_bytes(uuid));
+    let mut text = String::new();
+    for (i, digit) in hex.chars().enumerate() {
+        if matches!(i, 8 | 12 | 16 | 20) {
+            text.push('-');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn chosen(w: &mut FdtWriter, c: &GuestConfig) -> Result<(), Error> {
+    let node = w.begin_node("chosen")?;
+    w.property_string("bootargs", c.cmdline)?;
+    if let Some((start, end)) = c.initrd {
+        w.property_u64("linux,initrd-start", start)?;
+        w.property_u64("linux,initrd-end", end)?;
+    }
+    if let Some(vty) = c.vtys.first() {
+        let path = format!("/vdevice/vty@{:x}", vty.unit);
+        w.property_string("stdout-path", &path)?;
+        w.property_string("linux,stdout-path", &path)?;
+    }
+    if let Some(seed) = c.rng_seed {
+        w.property("rng-seed", &seed)?;
+    }
+    Ok(w.end_node(node)?)
+}
+
+/// The first block is the real mode area (LoPAR, "Memory Node").
+fn memory(w: &mut FdtWriter, c: &GuestConfig) -> Result<(), Error> {
+    for (start, bytes) in [(0, c.rma_bytes), (c.rma_bytes, c.memory_bytes - c.rma_bytes)] {
+        if bytes == 0 {
+            continue;
+        }
+        let node = w.begin_node(&format!("memory@{start:x}"))?;
+        w.property_string("device_type", "memory")?;
+        w.property_array_u64("reg", &[start, bytes])?;
+        w.end_node(node)?;
+    }
+    Ok(())
+}
+
+fn cpus(w: &mut FdtWriter, c: &GuestConfig) -> Result<(), Error> {
+    let node = w.begin_node("cpus")?;
+    w.property_u32("#address-cells", 1)?;
+    w.property_u32("#size-cells", 0)?;
+    for server in c.cpus {
+        cpu(w, c, *server)?;
+    }
+    Ok(w.end_node(node)?)
+}
+
+fn cpu(w: &mut FdtWriter, c: &GuestConfig, server: u32) -> Result<(), Error> {
+    let node = w.begin_node(&format!("PowerPC,{}@{server:x}", c.generation.name()))?;
+    w.property_string("device_type", "cpu")?;
+    w.property_u32("reg", server)?;
+    w.property_string("status", "okay")?;
+    w.property_null("64-bit")?;
+    w.property_u32("cpu-version", c.pvr)?;
+    w.property_u32("timebase-frequency", c.timebase_hz)?;
+    w.property_u32("clock-frequency", c.clock_hz)?;
+    // One thread to a core; global interrupts go to the boot processor.
+    w.property_array_u32("ibm,ppc-interrupt-server#s", &[server])?;
+    w.property_array_u32("ibm,ppc-interrupt-gserver#s", &[server, c.boot_cpu])?;
+    w.property_u32("ibm,chip-id", 0)?;
+
+    let (dcache, icache) = match c.generation {
+        Generation::Power8 => (64 << 10, 32 << 10),
+        Generation::Power9 => (32 << 10, 32 << 10),
+        Generation::Power10 => (32 << 10, 48 << 10),
+    };
+    for (name, bytes) in [
+        ("d-cache-block-size", 128),
+        ("d-cache-line-size", 128),
+        ("d-cache-size", dcache),
+        ("i-cache-block-size", 128),
+        ("i-cache-line-size", 128),
+        ("i-cache-size", icache),
+    ] {
+        w.property_u32(name, bytes)?;
+    }
+
+    w.property_u32("slb-size", c.slb_entries)?;
+    w.property_u32("ibm,slb-size", c.slb_entries)?;
+    w.property_array_u32("ibm,pft-size", &[0, c.hpt_shift])?;
+    w.property_array_u32("ibm,segment-page-sizes", &segment_page_sizes(c.huge_pages))?;
+    // 256 MiB and 1 TiB; all ones where there is no more.
+    w.property_array_u32("ibm,processor-segment-sizes", &[28, 40, !0, !0])?;
+    w.property("ibm,pa-features", &pa_features(c.generation, c.inhibited_64k))?;
+    // 2: VSX, too.
+    w.property_u32("ibm,vmx", 2)?;
+    w.property_u32("ibm,dfp", 1)?;
+    w.property_u32("ibm,purr", 1)?;
+    w.property_u32("ibm,spurr", 1)?;
+    if let Some(bits) = c.large_decrementer_bits {
+        w.property_u32("ibm,dec-bits", bits)?;
+    }
+    Ok(w.end_node(node)?)
+}
+
+/// `ibm,segment-page-sizes`: for each base page size its shift, L||LP of the SLB entry, how many actual page sizes
+/// follow, and for each of them its shift and LP of the page table entry.
+fn segment_page_sizes(huge: bool) -> Vec<u32> {
+    use PageSize::*;
+    let mut cells = Vec::new();
+    for base in [K4, K64, M16] {
+        let actual: Vec<_> = [K4, K64, M16]
+            .into_iter()
+            .filter(|a| huge || *a != M16)
+            .filter_map(|a| Some((a, power::hpte::encode_page_sizes(base, a)?.1)))
+            .collect();
+        if actual.is_empty() {
+            continue;
+        }
+        let slb = power::slb::SlbV::llp(base);
+        cells.extend([base.shift(), slb as u32, actual.len() as u32]);
+        for (size, lp) in actual {
+            cells.extend([size.shift(), (lp >> 12) as u32]);
+        }
+    }
+    cells
+}
+
+/// `ibm,pa-features` (LoPAR, "Attribute Definition"): a length, a type of 0, and bits.
+fn pa_features(generation: Generation, inhibited_64k: bool) -> Vec<u8> {
+    /// Bytes of the definition that are not zero, and since when.
+    const FEATURES: &[(usize, u8, Generation)] = {
+        use Generation::*;
+        &[
+            // MMU, FPU, SLB, RUN, DABR, no-execute.
+            (0, 0xf6, Power8),
+            // fri[nzpm], DABRX, SPRG3, SLB 0, PP=110.
+            (1, 0x1f, Power8),
+            // Virtual real mode, Data Stream 2.05, PPR, Data Stream 2.02 and 2.06.
+            (2, 0xc7, Power8),
+            // Load and store doubles, unaligned restart.
+            (3, 0xc0, Power8),
+            // Little endian, CFAR, EBB, load and store quads.
+            (5, 0xf0, Power8),
+            // Data Stream 2.07.
+            (6, 0x80, Power8),
+            // Vector, vector-scalar, vector xor.
+            (16, 0x80, Power8),
+            (18, 0x80, Power8),
+            (20, 0x80, Power8),
+            // Extended decrementer, 64-bit features, performance monitor.
+            (24, 0x80, Power9),
+            (26, 0x80, Power9),
+            (28, 0x80, Power9),
+            // Little endian atomics, EBB and extended EBB.
+            (32, 0x80, Power9),
+            (34, 0xc0, Power9),
+            // 40 would be the radix MMU. Performance monitor 3.0, PC-relative, scv.
+            (42, 0x80, Power9),
+            (44, 0x80, Power9),
+            (46, 0x80, Power9),
+            // SIMD, quad precision, strings.
+            (48, 0x80, Power9),
+            (50, 0x80, Power9),
+            (52, 0x80, Power9),
+            // Decimal floating point, decimal integer, SHA.
+            (54, 0x80, Power9),
+            (56, 0x80, Power9),
+            (58, 0x80, Power9),
+            // Atomics on memory that is not cached, random numbers.
+            (60, 0x80, Power9),
+            (62, 0x80, Power9),
+            // Of 3.1, 64 would be the second watchpoint, 68 DEXCR, 72 the hash checks: they come with registers to keep.
+        ]
+    };
+    let bytes = match generation {
+        Generation::Power8 => 24,
+        Generation::Power9 => 66,
+        Generation::Power10 => 74,
+    };
+    let mut out = alloc::vec![0; 2 + bytes];
+    out[0] = bytes as u8;
+    for (byte, bits, since) in FEATURES {
+        if generation >= *since {
+            out[2 + byte] = *bits;
+        }
+    }
+    if inhibited_64k {
+        out[2 + 1] |= 0x20;
+    }
+    out
+}
+
+/// LoPAR, "Interrupt Presentation Controller".
+fn interrupt_controller(w: &mut FdtWriter, c: &GuestConfig) -> Result<(), Error> {
+    let servers = c.cpus.iter().max().map_or(0, |n| n.saturating_add(1));
+    let node = w.begin_node("interrupt-controller@0")?;
+    w.property_string("device_type", "PowerPC-External-Interrupt-Presentation")?;
+    w.property_string("compatible", "IBM,ppc-xicp")?;
+    w.property_array_u64("reg", &[0, 0])?;
+    w.property_null("interrupt-controller")?;
+    w.property_u32("#address-cells", 0)?;
+    w.property_u32("#interrupt-cells", 2)?;
+    w.property_array_u32("ibm,interrupt-server-ranges", &[0, servers])?;
+    w.property_u32("linux,phandle", XICS_PHANDLE)?;
+    w.property_phandle(XICS_PHANDLE)?;
+    Ok(w.end_node(node)?)
+}
+
+fn vdevice(w: &mut FdtWriter, c: &GuestConfig) -> Result<(), Error> {
+    let node = w.begin_node("vdevice")?;
+    w.property_string("device_type", "vdevice")?;
+    w.property_string("compatible", "IBM,vdevice")?;
+    w.property_u32("#address-cells", 1)?;
+    w.property_u32("#size-cells", 0)?;
+    w.property_u32("#interrupt-cells", 2)?;
+    w.property_null("interrupt-controller")?;
+    for vty in c.vtys {
+        let node = w.begin_node(&format!("vty@{:x}", vty.unit))?;
+        w.property_string("device_type", "serial")?;
+        w.property_string("compatible", "hvterm1")?;
+        w.property_u32("reg", vty.unit)?;
+        w.property_array_u32("interrupts", &[vty.source, vty.level.into()])?;
+        w.end_node(node)?;
+    }
+    Ok(w.end_node(node)?)
+}
+
+fn rtas(w: &mut FdtWriter, c: &GuestConfig) -> Result<(), Error> {
+    let base = c.rtas_base as u32;
+    let node = w.begin_node("rtas")?;
+    w.property_string_list("ibm,hypertas-functions", HYPERTAS.iter().map(|s| s.to_string()).collect())?;
+    w.property_u32("linux,rtas-base", base)?;
+    w.property_u32("linux,rtas-entry", base)?;
+    w.property_u32("rtas-size", RTAS_BYTES as u32)?;
+    w.property_u32("rtas-version", 1)?;
+    w.property_u32("rtas-error-log-max", 2048)?;
+    w.property_u32("rtas-event-scan-rate", 1)?;
+    // ibm,os-term returns.
+    w.property_null("ibm,extended-os-term")?;
+    for service in Service::ALL {
+        w.property_u32(service.name(), service.token())?;
+    }
+    Ok(w.end_node(node)?)
+}
+
+/// Where Linux looks for H_RANDOM.
+fn platform_facilities(w: &mut FdtWriter) -> Result<(), Error> {
+    let node = w.begin_node("ibm,platform-facilities")?;
+    w.property_string("device_type", "ibm,platform-facilities")?;
+    w.property_string("compatible", "ibm,platform-facilities")?;
+    w.property_u32("#address-cells", 1)?;
+    w.property_u32("#size-cells", 0)?;
+    let random = w.begin_node("ibm,random-v1")?;
+    w.property_string("device_type", "ibm,random-v1")?;
+    w.property_string("compatible", "ibm,random")?;
+    w.property_u32("reg", 0)?;
+    w.end_node(random)?;
+    Ok(w.end_node(node)?)
+}
+
+#[cfg(test)]
+mod tests;

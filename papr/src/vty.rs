@@ -1,0 +1,225 @@
+//! A virtual terminal: two bounded rings of bytes between a guest's `hvterm1` console and whoever reads it, and the
+//! sixteen-byte packing of H_PUT_TERM_CHAR and H_GET_TERM_CHAR (LoPAR, "Virtual Terminal").
+//!
+//! Owned by one holder at a time: the lock around it is the caller's. Nothing here allocates or waits; what does not
+//! fit is refused, and the guest is told H_BUSY and tries again.
+
+use power::Status;
+
+/// A bounded queue of bytes. `N` is at least 1.
+#[derive(Clone, Debug)]
+pub struct Ring<const N: usize> {
+    bytes: [u8; N],
+    head: usize,
+    len: usize,
+}
+
+impl<const N: usize> Default for Ring<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> Ring<N> {
+    /// An empty one.
+    pub const fn new() -> Self {
+        const { assert!(N > 0) };
+        Ring { bytes: [0; N], head: 0, len: 0 }
+    }
+
+    /// Bytes waiting.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Is nothing waiting?
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes that still fit.
+    pub const fn room(&self) -> usize {
+        N - self.len
+    }
+
+    /// Append as much as fits, from the front of `bytes`; how much that was.
+    pub fn push(&mut self, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(self.room());
+        for (i, b) in bytes.iter().take(n).enumerate() {
+            if let Some(slot) = self.bytes.get_mut((self.head + self.len + i) % N) {
+                *slot = *b;
+            }
+        }
+        self.len += n;
+        n
+    }
+
+    /// Append all or nothing; whether it fitted.
+    pub fn push_all(&mut self, bytes: &[u8]) -> bool {
+        let fits = bytes.len() <= self.room();
+        if fits {
+            self.push(bytes);
+        }
+        fits
+    }
+
+    /// The first byte, left in place.
+    pub fn peek(&self) -> Option<u8> {
+        if self.len == 0 { None } else { self.bytes.get(self.head).copied() }
+    }
+
+    /// The first byte, taken.
+    pub fn pop(&mut self) -> Option<u8> {
+        let b = self.peek()?;
+        self.consume(1);
+        Some(b)
+    }
+
+    /// What waits, in order, as two contiguous pieces; the second one is empty unless the data wraps around.
+    pub fn chunks(&self) -> (&[u8], &[u8]) {
+        let end = self.head + self.len;
+        if end <= N {
+            (self.bytes.get(self.head..end).unwrap_or(&[]), &[])
+        } else {
+            (self.bytes.get(self.head..).unwrap_or(&[]), self.bytes.get(..end - N).unwrap_or(&[]))
+        }
+    }
+
+    /// Drop the first `n` bytes (or all, if there are fewer): the second half of reading [`Self::chunks`].
+    pub fn consume(&mut self, n: usize) {
+        let n = n.min(self.len);
+        self.head = (self.head + n) % N;
+        self.len -= n;
+    }
+
+    /// Drop everything.
+    pub fn clear(&mut self) {
+        self.head = 0;
+        self.len = 0;
+    }
+}
+
+/// One terminal. `OUT` bytes wait for the reader, `IN` bytes for the guest.
+#[derive(Clone, Debug, Default)]
+pub struct Vty<const OUT: usize, const IN: usize> {
+    /// From the guest.
+    pub output: Ring<OUT>,
+    /// To the guest. Its interrupt is to be asserted while this is not empty.
+    pub input: Ring<IN>,
+}
+
+impl<const OUT: usize, const IN: usize> Vty<OUT, IN> {
+    /// Nothing in either direction.
+    pub const fn new() -> Self {
+        Vty { output: Ring::new(), input: Ring::new() }
+    }
+
+    /// H_PUT_TERM_CHAR with r5 (a length), r6 and r7 (the bytes). More than sixteen bytes is H_PARAMETER. All the
+    /// bytes are taken, or none and the answer is H_BUSY.
+    pub fn put_term_char(&mut self, length: u64, high: u64, low: u64) -> Status {
+        let bytes = unpack(high, low);
+        let Some(bytes) = usize::try_from(length).ok().and_then(|n| bytes.get(..n)) else {
+            return Status::PARAMETER;
+        };
+        if self.output.push_all(bytes) { Status::SUCCESS } else { Status::BUSY }
+    }
+
+    /// H_GET_TERM_CHAR: r4 (a length, maybe 0), r5 and r6 (the bytes, zeroes behind them).
+    ///
+    /// A guest takes a NUL behind a carriage return for a bug of old firmware and drops it: the answer ends between
+    /// the two.
+    pub fn get_term_char(&mut self) -> (u64, u64, u64) {
+        let mut bytes = [0; 16];
+        let mut n = 0;
+        let mut last = 0;
+        for slot in &mut bytes {
+            match self.input.peek() {
+                None => break,
+                Some(0) if last == b'\r' => break,
+                Some(b) => *slot = b,
+            }
+            last = *slot;
+            self.input.consume(1);
+            n += 1;
+        }
+        let (high, low) = pack(bytes);
+        (n, high, low)
+    }
+}
+
+/// Two registers' worth of bytes, most significant first.
+pub const fn unpack(high: u64, low: u64) -> [u8; 16] {
+    ((high as u128) << 64 | low as u128).to_be_bytes()
+}
+
+/// The inverse of [`unpack`].
+pub const fn pack(bytes: [u8; 16]) -> (u64, u64) {
+    let both = u128::from_be_bytes(bytes);
+    ((both >> 64) as u64, both as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    #[test]
+    fn packing() {
+        let (high, low) = pack(*b"hello, partition");
+        assert_eq!(high, u64::from_be_bytes(*b"hello, p"));
+        assert_eq!(unpack(high, low), *b"hello, partition");
+    }
+
+    #[test]
+    fn put_is_all_or_nothing() {
+        let mut v = Vty::<20, 4>::new();
+        let (high, low) = pack(*b"0123456789abcdef");
+        assert_eq!(v.put_term_char(17, high, low), Status::PARAMETER);
+        assert_eq!(v.put_term_char(!0, high, low), Status::PARAMETER);
+        assert_eq!(v.put_term_char(0, high, low), Status::SUCCESS);
+        assert_eq!(v.put_term_char(16, high, low), Status::SUCCESS);
+        assert_eq!(v.put_term_char(5, high, low), Status::BUSY);
+        assert_eq!(v.put_term_char(4, high, low), Status::SUCCESS);
+        assert_eq!(v.output.chunks().0, b"0123456789abcdef0123");
+        assert_eq!(v.output.room(), 0);
+    }
+
+    #[test]
+    fn get_takes_sixteen_and_minds_nul() {
+        let mut v = Vty::<1, 64>::new();
+        assert_eq!(v.get_term_char(), (0, 0, 0));
+        assert!(v.input.push_all(b"a\r\0b"));
+        assert_eq!(v.get_term_char(), (2, u64::from_be_bytes(*b"a\r\0\0\0\0\0\0"), 0));
+        assert_eq!(v.get_term_char(), (2, u64::from_be_bytes(*b"\0b\0\0\0\0\0\0"), 0));
+        assert!(v.input.push_all(b"0123456789abcdefg"));
+        assert_eq!(v.get_term_char().0, 16);
+        assert_eq!(v.get_term_char().0, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn ring_is_a_queue(ops in prop::collection::vec((0..3u8, prop::collection::vec(any::<u8>(), 0..9)), 0..200)) {
+            let mut ring = Ring::<11>::new();
+            let mut model = VecDeque::new();
+            for (op, bytes) in ops {
+                match op {
+                    0 => {
+                        let n = ring.push(&bytes);
+                        prop_assert_eq!(n, bytes.len().min(11 - model.len()));
+                        model.extend(&bytes[..n]);
+                    }
+                    1 => {
+                        let n = bytes.len().min(model.len());
+                        ring.consume(bytes.len());
+                        model.drain(..n);
+                    }
+                    _ => prop_assert_eq!(ring.pop(), model.pop_front()),
+                }
+                let (a, b) = ring.chunks();
+                prop_assert_eq!([a, b].concat(), model.iter().copied().collect::<Vec<u8>>());
+                prop_assert_eq!(ring.len() + ring.room(), 11);
+            }
+        }
+    }
+}

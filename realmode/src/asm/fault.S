@@ -1,0 +1,91 @@
+// HDSI and HISI: triage with translation off. HSRR0/1 hold the guest's state. Nothing but volatiles is saved
+// unless virtual mode is needed.
+
+    .section .text.realmode, "ax"
+
+    .macro storage fetch
+    mtspr {HSPRG1}, %r13
+    mfspr %r13, {HSPRG0}
+    ld %r13, {PC_VCPU}(%r13)
+    std %r0, {V_GPR}+8*0(%r13)
+    std %r1, {V_GPR}+8*1(%r13)
+    std %r2, {V_GPR}+8*2(%r13)
+    std %r3, {V_GPR}+8*3(%r13)
+    std %r4, {V_GPR}+8*4(%r13)
+    std %r5, {V_GPR}+8*5(%r13)
+    std %r6, {V_GPR}+8*6(%r13)
+    std %r7, {V_GPR}+8*7(%r13)
+    std %r8, {V_GPR}+8*8(%r13)
+    std %r9, {V_GPR}+8*9(%r13)
+    std %r10, {V_GPR}+8*10(%r13)
+    std %r11, {V_GPR}+8*11(%r13)
+    std %r12, {V_GPR}+8*12(%r13)
+    mfcr %r0
+    std %r0, {V_CR}(%r13)
+    mflr %r0
+    std %r0, {V_LR}(%r13)
+    mfctr %r0
+    std %r0, {V_CTR}(%r13)
+    mfxer %r0
+    std %r0, {V_XER}(%r13)
+    mfspr %r5, {HSRR0}
+    std %r5, {V_PC}(%r13)
+    mfspr %r6, {HSRR1}
+    std %r6, {V_MSR}(%r13)
+    .if \fetch
+    mr %r4, %r5
+    mr %r5, %r6
+    .else
+    mfspr %r4, {HDAR}
+    mfspr %r5, {HDSISR}
+    .endif
+    ld %r12, {V_PERCPU}(%r13)
+    ld %r1, {PC_RM_STACK}(%r12)
+    ld %r2, {PC_TOC}(%r12)
+    mr %r3, %r13
+    li %r6, \fetch
+    bl rm_storage_fault
+    nop
+    cmpdi %r3, 0
+    bne full_exit
+    b resume
+    .endm
+
+    .balign 128
+storage_data:
+    storage 0
+storage_fetch:
+    storage 1
+
+// Back to the guest at V_PC with V_MSR. r13 = vCPU; the non-volatile registers are the guest's already, and
+// so is HSPRG1's r13.
+    .balign 128
+resume:
+    ld %r0, {V_PC}(%r13)
+    mtspr {HSRR0}, %r0
+    ld %r0, {V_MSR}(%r13)
+    mtspr {HSRR1}, %r0
+    ld %r0, {V_LR}(%r13)
+    mtlr %r0
+    ld %r0, {V_CTR}(%r13)
+    mtctr %r0
+    ld %r0, {V_XER}(%r13)
+    mtxer %r0
+    ld %r0, {V_CR}(%r13)
+    mtcrf 0xff, %r0
+    ld %r0, {V_GPR}+8*0(%r13)
+    ld %r1, {V_GPR}+8*1(%r13)
+    ld %r2, {V_GPR}+8*2(%r13)
+    ld %r3, {V_GPR}+8*3(%r13)
+    ld %r4, {V_GPR}+8*4(%r13)
+    ld %r5, {V_GPR}+8*5(%r13)
+    ld %r6, {V_GPR}+8*6(%r13)
+    ld %r7, {V_GPR}+8*7(%r13)
+    ld %r8, {V_GPR}+8*8(%r13)
+    ld %r9, {V_GPR}+8*9(%r13)
+    ld %r10, {V_GPR}+8*10(%r13)
+    ld %r11, {V_GPR}+8*11(%r13)
+    ld %r12, {V_GPR}+8*12(%r13)
+    mfspr %r13, {HSPRG1}
+    hrfid
+    b .

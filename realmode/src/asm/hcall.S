@@ -1,0 +1,99 @@
+// A hypercall: `sc 1`. MSR: translation off, HV, EE=0. SRR0/1 hold the guest's state and stay untouched
+// unless the call injects an interrupt. No LPID, SLB, LPCR, floating point or non-volatile register changes.
+//
+// The Rust handler gets r3 = the vCPU and the guest's r4–r10 in place, and returns the status for r3 or one of
+// the codes below RM_SPECIAL. Other outputs it writes to the saved registers, from which all but r3 are
+// restored: guests rely on what PAPR calls volatile.
+
+    .section .text.realmode, "ax"
+    .balign 128
+hcall:
+    mtspr {HSPRG1}, %r13
+    mfspr %r13, {HSPRG0}
+    ld %r13, {PC_VCPU}(%r13)
+    std %r0, {V_GPR}+8*0(%r13)
+    std %r12, {V_GPR}+8*12(%r13)
+    mfcr %r0
+    mfspr %r12, {SRR1}
+    std %r0, {V_CR}(%r13)
+    andi. %r0, %r12, {MSR_PR}
+    std %r1, {V_GPR}+8*1(%r13)
+    std %r2, {V_GPR}+8*2(%r13)
+    std %r3, {V_GPR}+8*3(%r13)
+    std %r4, {V_GPR}+8*4(%r13)
+    std %r5, {V_GPR}+8*5(%r13)
+    std %r6, {V_GPR}+8*6(%r13)
+    std %r7, {V_GPR}+8*7(%r13)
+    std %r8, {V_GPR}+8*8(%r13)
+    std %r9, {V_GPR}+8*9(%r13)
+    std %r10, {V_GPR}+8*10(%r13)
+    std %r11, {V_GPR}+8*11(%r13)
+    mflr %r0
+    std %r0, {V_LR}(%r13)
+    mfctr %r0
+    std %r0, {V_CTR}(%r13)
+    mfxer %r0
+    std %r0, {V_XER}(%r13)
+    bne 8f                         // from problem state: H_PRIVILEGE
+    cmpldi %r3, {HCALL_MAX}
+    ld %r12, {V_PERCPU}(%r13)
+    ld %r1, {PC_RM_STACK}(%r12)
+    ld %r2, {PC_TOC}(%r12)
+    bgt 6f
+    andi. %r0, %r3, 3
+    bne 7f
+    addis %r12, %r2, HCALL_TABLE@toc@ha
+    addi %r12, %r12, HCALL_TABLE@toc@l
+    add %r0, %r3, %r3
+    ldx %r12, %r12, %r0
+    mtctr %r12
+    mr %r3, %r13
+    bctrl
+5:  cmpdi %r3, {RM_SPECIAL}
+    blt 4f
+3:  ld %r0, {V_LR}(%r13)
+    mtlr %r0
+    ld %r0, {V_CTR}(%r13)
+    mtctr %r0
+    ld %r0, {V_XER}(%r13)
+    mtxer %r0
+    ld %r0, {V_CR}(%r13)
+    mtcrf 0xff, %r0
+    ld %r0, {V_GPR}+8*0(%r13)
+    ld %r1, {V_GPR}+8*1(%r13)
+    ld %r2, {V_GPR}+8*2(%r13)
+    ld %r4, {V_GPR}+8*4(%r13)
+    ld %r5, {V_GPR}+8*5(%r13)
+    ld %r6, {V_GPR}+8*6(%r13)
+    ld %r7, {V_GPR}+8*7(%r13)
+    ld %r8, {V_GPR}+8*8(%r13)
+    ld %r9, {V_GPR}+8*9(%r13)
+    ld %r10, {V_GPR}+8*10(%r13)
+    ld %r11, {V_GPR}+8*11(%r13)
+    ld %r12, {V_GPR}+8*12(%r13)
+    mfspr %r13, {HSPRG1}
+    rfid
+    b .
+
+// Not a plain status. The codes are in hcalls/mod.rs.
+4:  mfspr %r0, {SRR0}
+    std %r0, {V_PC}(%r13)
+    mfspr %r0, {SRR1}
+    std %r0, {V_MSR}(%r13)
+    cmpdi %r3, {RM_TOO_HARD}
+    li %r3, {EXIT_HCALL}
+    beq full_exit
+    mr %r3, %r13
+    bl rm_hcall_special
+    nop
+    cmpdi %r3, 0
+    bne full_exit
+    b resume
+
+6:  cmpldi %r3, {H_RTAS}
+    li %r3, {RM_TOO_HARD}
+    beq 5b
+7:  li %r3, {H_FUNCTION}
+    b 3b
+8:  li %r3, {H_PRIVILEGE}
+    b 3b

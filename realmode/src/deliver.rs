@@ -1,0 +1,82 @@
+//! Interrupts into the guest, as the hardware would deliver them (Power ISA 3.0C, book III, 6.4.3 and 6.5).
+#![allow(unsafe_code)] // SRR0, SRR1, HDEC and LPCR belong to the guest or to its schedule
+
+use power::interrupt::Vector;
+use power::regs::{Lpcr, Msr};
+use power::spr;
+
+use crate::instructions::{mfspr, mtspr, timebase};
+use crate::layout::Vcpu;
+
+/// SRR1 bits that an interrupt sets by its own rules (IBM bits 33:36 and 42:47); the rest is MSR.
+const SRR1_CAUSE: u64 = 0x783f_0000;
+
+/// How soon to look again whether a guest has set MSR\[EE\], in timebase ticks: 2 µs. Only for machines, or emulators,
+/// that do not deliver a mediated interrupt by themselves.
+const WATCH_TICKS: u64 = 1024;
+
+/// Makes the guest take an interrupt: `pc` and `msr` become those of its handler, SRR0 and SRR1 (which are in the machine,
+/// in real mode) what it returns with. `cause` goes to SRR1's cause bits.
+pub fn inject(vcpu: &mut Vcpu, vector: Vector, cause: u64) {
+    let (srr0, srr1) = enter_handler(vcpu, vector, cause);
+    // SAFETY: SRR0 and SRR1 are the guest's while its vCPU is loaded, which the real-mode paths' callers see to.
+    unsafe {
+        mtspr::<{ spr::SRR0 }>(srr0);
+        mtspr::<{ spr::SRR1 }>(srr1);
+    }
+}
+
+/// As [`inject`], for a vCPU that is not loaded.
+pub fn inject_saved(vcpu: &mut Vcpu, vector: Vector, cause: u64) {
+    (vcpu.srr0, vcpu.srr1) = enter_handler(vcpu, vector, cause);
+}
+
+fn enter_handler(vcpu: &mut Vcpu, vector: Vector, cause: u64) -> (u64, u64) {
+    let (pc, msr) = (vcpu.pc, vcpu.msr());
+    let lpcr = Lpcr::from_bits_retain(vcpu.lpcr);
+    let mut new = Msr::SF | (msr & Msr::ME);
+    if vector == Vector::MACHINE_CHECK {
+        new.remove(Msr::ME);
+    }
+    new.set(Msr::LE, lpcr.contains(Lpcr::ILE));
+    vcpu.pc = vector.0;
+    let both = Msr::IR | Msr::DR;
+    if lpcr.contains(Lpcr::AIL) && msr.contains(both) && vector != Vector::MACHINE_CHECK {
+        vcpu.pc = 0xc000_0000_0000_4000 | vector.0;
+        new |= both;
+    }
+    vcpu.msr = new.bits();
+    (pc, msr.bits() & !SRR1_CAUSE | cause)
+}
+
+/// Gives the guest the external interrupt that its presentation controller holds, if it holds one: now if MSR\[EE\] is
+/// set, else as soon as it is. `vcpu.pc` and `vcpu.msr` are current and the vCPU is loaded.
+pub fn deliver_pending(vcpu: &mut Vcpu) {
+    // SAFETY: a vCPU's partition outlives it.
+    let partition = unsafe { &*vcpu.partition };
+    let pending = partition.xics.pending(vcpu.server);
+    if pending && vcpu.msr().contains(Msr::EE) {
+        inject(vcpu, Vector::EXTERNAL, 0);
+        return watch(vcpu, false);
+    }
+    watch(vcpu, pending);
+}
+
+/// Watches for MSR\[EE\], or stops. LPCR\[MER\] makes the processor do it; for those on which it has no effect, HDEC
+/// comes early.
+fn watch(vcpu: &mut Vcpu, on: bool) {
+    if on || vcpu.watching_ee {
+        vcpu.watching_ee = on;
+        let mer = if on { Lpcr::MER.bits() } else { 0 };
+        vcpu.lpcr = vcpu.lpcr & !Lpcr::MER.bits() | mer;
+        let now = timebase();
+        let left = vcpu.slice_end.saturating_sub(now);
+        let hdec = if on { left.min(WATCH_TICKS) } else { left };
+        // SAFETY: LPCR differs from the loaded one in MER only; HDEC is the hypervisor's.
+        unsafe {
+            let lpcr = mfspr::<{ spr::LPCR }>() & !Lpcr::MER.bits() | mer;
+            mtspr::<{ spr::LPCR }>(lpcr);
+            mtspr::<{ spr::HDEC }>(hdec);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! H_CEDE, H_CONFER, H_PROD (PAPR 14.11), H_RANDOM, H_SET_DABR and H_SET_XDABR.
+#![allow(unsafe_code)] // reads the decrementer
+
+use power::regs::Msr;
+use power::{Status, spr};
+
+use super::{RM_SPECIAL, partition};
+use crate::deliver::deliver_pending;
+use crate::instructions::{darn, mfspr};
+use crate::layout::{ExitCode, Vcpu};
+
+/// Any code that is not RM_TOO_HARD leads to `special`, which goes by the call's number.
+const SPECIAL: i64 = RM_SPECIAL - 3;
+
+pub extern "C" fn cede(_: &mut Vcpu, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+    SPECIAL
+}
+
+/// H_CEDE with the vCPU's state at hand: MSR\[EE\] is set, and the guest goes on at once if there is a reason to.
+pub fn cede_now(vcpu: &mut Vcpu) -> u64 {
+    vcpu.gpr[3] = Status::SUCCESS.0 as u64;
+    vcpu.msr |= Msr::EE.bits();
+    let partition = partition(vcpu);
+    // SAFETY: the guest's decrementer is in the machine.
+    let expired = (unsafe { mfspr::<{ spr::DEC }>() } as i32) < 0;
+    let prodded = partition.vcpus.get(vcpu.server as usize).is_some_and(|own| own.take_prod());
+    if prodded || expired || partition.xics.pending(vcpu.server) {
+        deliver_pending(vcpu);
+        return 0;
+    }
+    ExitCode::Cede as u64
+}
+
+/// Lets others run. With nobody else to run there is nothing to give, and the call returns.
+pub extern "C" fn confer(vcpu: &mut Vcpu, target: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+    let vcpus = partition(vcpu).vcpus;
+    let all = target == u64::MAX || target == 0xffff_ffff;
+    if !all && target >= vcpus.len() as u64 {
+        return Status::PARAMETER.0;
+    }
+    let prodded = vcpus.get(vcpu.server as usize).is_some_and(|own| own.take_prod());
+    if prodded || vcpus.len() == 1 { Status::SUCCESS.0 } else { SPECIAL }
+}
+
+pub extern "C" fn prod(vcpu: &mut Vcpu, target: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+    match usize::try_from(target).ok().and_then(|n| partition(vcpu).vcpus.get(n)) {
+        Some(other) => {
+            other.prod();
+            Status::SUCCESS.0
+        }
+        None => Status::PARAMETER.0,
+    }
+}
+
+/// 64 random bits in r4, from `darn`; the call does not exist where the processor has no such source.
+pub extern "C" fn random(vcpu: &mut Vcpu, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+    if !partition(vcpu).features.darn {
+        return Status::FUNCTION.0;
+    }
+    for _ in 0..10 {
+        if let Some(value) = darn() {
+            vcpu.gpr[4] = value;
+            return Status::SUCCESS.0;
+        }
+    }
+    Status::HARDWARE.0
+}
+
+/// There is no data address breakpoint register on POWER8 and later. Clearing it is granted. Never H_PRIVILEGE: guests
+/// take that for a broken `sc 1`.
+pub extern "C" fn set_dabr(_: &mut Vcpu, dabr: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+    if dabr == 0 { Status::SUCCESS.0 } else { Status::HARDWARE.0 }
+}
+
+pub extern "C" fn set_xdabr(_: &mut Vcpu, dabr: u64, flags: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+    match (dabr, flags) {
+        (_, flags) if flags & !0xf != 0 => Status::PARAMETER.0,
+        (0, _) => Status::SUCCESS.0,
+        _ => Status::HARDWARE.0,
+    }
+}

@@ -1,0 +1,63 @@
+//! H_XIRR, H_XIRR_X, H_CPPR, H_EOI, H_IPI, H_IPOLL (PAPR 14.5.4.5): the presentation controller.
+
+use papr::xics::Kick;
+use power::Status;
+
+use super::{RM_DELIVER, partition};
+use crate::instructions::timebase;
+use crate::layout::Vcpu;
+
+/// Status of a call that may have raised an interrupt for the caller. Other vCPUs look before they enter their guest.
+#[inline(always)]
+fn kicked(vcpu: &Vcpu, kick: Kick) -> i64 {
+    if !kick.is_empty() && kick.contains(vcpu.server) { RM_DELIVER } else { Status::SUCCESS.0 }
+}
+
+pub extern "C" fn xirr(vcpu: &mut Vcpu, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+    match partition(vcpu).xics.h_xirr(vcpu.server) {
+        Ok(xirr) => {
+            vcpu.gpr[4] = u64::from(xirr);
+            Status::SUCCESS.0
+        }
+        Err(error) => Status::from(error).0,
+    }
+}
+
+/// As H_XIRR, with the timebase at which the interrupt was taken in r5.
+pub extern "C" fn xirr_x(vcpu: &mut Vcpu, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64) -> i64 {
+    let status = xirr(vcpu, a, b, c, d, e, f, g);
+    vcpu.gpr[5] = timebase();
+    status
+}
+
+pub extern "C" fn cppr(vcpu: &mut Vcpu, cppr: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+    match partition(vcpu).xics.h_cppr(vcpu.server, cppr as u8) {
+        Ok(kick) => kicked(vcpu, kick),
+        Err(error) => Status::from(error).0,
+    }
+}
+
+pub extern "C" fn eoi(vcpu: &mut Vcpu, xirr: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+    match partition(vcpu).xics.h_eoi(vcpu.server, xirr as u32) {
+        Ok(kick) => kicked(vcpu, kick),
+        Err(error) => Status::from(error).0,
+    }
+}
+
+pub extern "C" fn ipi(vcpu: &mut Vcpu, server: u64, mfrr: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+    match partition(vcpu).xics.h_ipi(server, mfrr as u8) {
+        Ok(kick) => kicked(vcpu, kick),
+        Err(error) => Status::from(error).0,
+    }
+}
+
+pub extern "C" fn ipoll(vcpu: &mut Vcpu, server: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+    match partition(vcpu).xics.h_ipoll(server) {
+        Ok((xirr, mfrr)) => {
+            vcpu.gpr[4] = u64::from(xirr);
+            vcpu.gpr[5] = u64::from(mfrr);
+            Status::SUCCESS.0
+        }
+        Err(error) => Status::from(error).0,
+    }
+}

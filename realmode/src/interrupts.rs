@@ -1,0 +1,130 @@
+//! Interrupts from a guest into real mode, other than hypercalls: which are the guest's own, which end here and which
+//! need virtual mode.
+#![allow(unsafe_code)] // called by assembly; reads the registers that describe the interrupt
+
+use hpt::{Access, AccessKind, Fault, Triage};
+use power::interrupt::Vector;
+use power::regs::{Dsisr, Lpcr, Msr};
+use power::slb::SlbV;
+use power::{Ea, spr};
+
+use crate::deliver::{deliver_pending, inject};
+use crate::instructions::{mfspr, mtspr, slbfee, timebase};
+use crate::layout::{ExitCode, StorageFault, Vcpu};
+
+/// What the assembly does next: 0 to return to the guest, or an [`ExitCode`].
+const RESUME: u64 = 0;
+
+/// SRR1 of a program interrupt: illegal instruction (IBM bit 44).
+const ILLEGAL: u64 = 0x8_0000;
+
+/// The cause bits that an instruction storage interrupt leaves in HSRR1.
+const FETCH_CAUSES: Dsisr =
+    Dsisr::NOHPTE.union(Dsisr::NOEXEC_OR_GUARDED).union(Dsisr::PROTFAULT).union(Dsisr::KEYFAULT);
+
+/// Causes that the page table decides on. Everything else is the guest's own affair.
+const TABLE_CAUSES: Dsisr = FETCH_CAUSES;
+
+/// HDSI and HISI (Power ISA 3.0C, book III, 6.5.18 and 6.5.19). `ea` is HDAR or the fetch's address, `cause` HDSISR or HSRR1.
+#[unsafe(no_mangle)]
+extern "C" fn rm_storage_fault(vcpu: &mut Vcpu, ea: u64, cause: u64, fetch: u64) -> u64 {
+    let fetch = fetch != 0;
+    // SAFETY: a vCPU's partition outlives it.
+    let partition = unsafe { &*vcpu.partition };
+    let msr = vcpu.msr();
+    let translated = msr.contains(if fetch { Msr::IR } else { Msr::DR });
+    let slb = match translated {
+        false => partition.vrma,
+        true => match slbfee(ea) {
+            Some(v) => SlbV(v),
+            None => return RESUME, // the segment has gone: the guest takes a segment interrupt of its own
+        },
+    };
+    let mut cause = Dsisr::from_bits_retain(cause);
+    if fetch {
+        cause &= FETCH_CAUSES;
+    }
+    if !cause.intersects(TABLE_CAUSES) {
+        return reflect(vcpu, ea, cause, fetch);
+    }
+    let kind = match (fetch, cause.contains(Dsisr::ISSTORE)) {
+        (true, _) => AccessKind::Execute,
+        (false, true) => AccessKind::Write,
+        (false, false) => AccessKind::Read,
+    };
+    // SAFETY: the guest's own keys, live in the machine; without translation they do not count.
+    let (amr, iamr) = match translated {
+        true => unsafe { (mfspr::<{ spr::AMR }>(), mfspr::<{ spr::IAMR }>()) },
+        false => (0, 0),
+    };
+    let access = Access { ea: Ea(ea), slb, kind, problem_state: msr.contains(Msr::PR), amr, iamr };
+    let escalation = match partition.mmu().triage(&Fault { access, cause }) {
+        Triage::Retry => return RESUME,
+        // In real mode the entry is not the guest's to insert: virtual mode does.
+        Triage::Reflect(bits) if !translated && bits.contains(Dsisr::NOHPTE) => None,
+        Triage::Reflect(bits) => return reflect(vcpu, ea, bits, fetch),
+        Triage::Escalate(escalation) => Some(escalation),
+    };
+    vcpu.fault = StorageFault { ea, cause: cause.bits(), slb_v: slb.0, fetch, escalation };
+    ExitCode::Storage as u64
+}
+
+/// Gives the guest the storage interrupt that bare metal would.
+fn reflect(vcpu: &mut Vcpu, ea: u64, bits: Dsisr, fetch: bool) -> u64 {
+    if fetch {
+        inject(vcpu, Vector::INST_STORAGE, bits.bits());
+    } else {
+        // SAFETY: DAR and DSISR are the guest's while its vCPU is loaded.
+        unsafe {
+            mtspr::<{ spr::DAR }>(ea);
+            mtspr::<{ spr::DSISR }>(bits.bits());
+        }
+        inject(vcpu, Vector::DATA_STORAGE, 0);
+    }
+    RESUME
+}
+
+/// Everything else. `vcpu.pc` and `vcpu.msr` are the interrupted ones.
+#[unsafe(no_mangle)]
+extern "C" fn rm_interrupt(vcpu: &mut Vcpu, vector: u64) -> u64 {
+    vcpu.vector = vector;
+    match Vector(vector) {
+        Vector::HDEC => {
+            // Spurious ones happen: HDEC does not forget that it passed zero.
+            if timebase() >= vcpu.slice_end {
+                return ExitCode::Slice as u64;
+            }
+            deliver_pending(vcpu);
+            if !vcpu.watching_ee {
+                // SAFETY: HDEC is the hypervisor's.
+                unsafe { mtspr::<{ spr::HDEC }>(vcpu.slice_end.wrapping_sub(timebase())) };
+            }
+            RESUME
+        }
+        // Mediated: the guest can take now what it could not before. Otherwise the host's own.
+        Vector::EXTERNAL if vcpu.lpcr & Lpcr::MER.bits() != 0 => {
+            deliver_pending(vcpu);
+            RESUME
+        }
+        Vector::EXTERNAL | Vector::HVI | Vector::HDOORBELL => ExitCode::HostInterrupt as u64,
+        // Illegal for the guest: an instruction that does not exist, one of the hypervisor's, or a facility it does not have.
+        Vector::HEA => {
+            // SAFETY: set by the interrupt.
+            vcpu.heir = unsafe { mfspr::<{ spr::HEIR }>() } as u32;
+            inject(vcpu, Vector::PROGRAM, ILLEGAL);
+            RESUME
+        }
+        Vector::HFACILITY => {
+            inject(vcpu, Vector::PROGRAM, ILLEGAL);
+            RESUME
+        }
+        Vector::MACHINE_CHECK => ExitCode::MachineCheck as u64,
+        _ => ExitCode::Unexpected as u64,
+    }
+}
+
+/// A hypercall that ended with a code of [`crate::hcalls::Special`]; `vcpu.pc` and `vcpu.msr` are current.
+#[unsafe(no_mangle)]
+extern "C" fn rm_hcall_special(vcpu: &mut Vcpu) -> u64 {
+    crate::hcalls::special(vcpu)
+}

@@ -1,0 +1,269 @@
+//! The structures that assembly and Rust share. Offsets reach the assembly as `const offset_of!`
+//! operands only; what the assembly assumes beyond them is asserted at the end.
+
+use core::cell::UnsafeCell;
+use core::mem::{offset_of, size_of};
+
+use power::regs::Msr;
+
+use crate::partition::Partition;
+
+/// What a CPU needs when it enters the hypervisor with nothing but HSPRG0: one for each host CPU.
+#[repr(C, align(128))]
+pub struct PerCpu {
+    /// The vCPU whose registers the CPU holds; set from entry to full exit.
+    pub vcpu: *mut Vcpu,
+    /// The TOC pointer of the image.
+    pub toc: u64,
+    /// Top of the stack for the hypercall and fault paths in real mode.
+    pub realmode_stack: u64,
+    /// r1 of the `enter_guest` call to which a full exit returns.
+    pub host_r1: u64,
+    /// LPCR while the hypervisor itself translates.
+    pub host_lpcr: u64,
+    /// SDR1 of the hypervisor's own HPT (POWER8).
+    pub host_sdr1: u64,
+    /// MSR of the virtual-mode hypervisor.
+    pub host_msr: u64,
+    /// VSID dword of the bolted segment 0.
+    pub host_slb_v: u64,
+    /// How many 256 MiB segments the linear map has.
+    pub linear_segments: u64,
+    /// The SLB entry that the next host segment miss takes, 1 to 31.
+    pub slb_next: u64,
+    /// Nonzero where the HPT comes from the partition table and SDR1 must not be touched.
+    pub partition_table: u64,
+    /// Scratch of the interrupt prologues.
+    pub scratch: [u64; 8],
+    /// Called with translation off and a [`CrashFrame`] when the hypervisor itself took an interrupt
+    /// that has no business there. Does not return.
+    pub crash: extern "C" fn(&CrashFrame) -> !,
+    /// Top of the stack for that.
+    pub emergency_stack: u64,
+    /// r1 of the sleeping `idle` call; 0 when the CPU does not sleep.
+    pub idle_r1: u64,
+    /// The registers of the hypervisor at the crash.
+    pub frame: CrashFrame,
+}
+
+/// The registers of the hypervisor when an interrupt hit it that it cannot return from.
+#[repr(C)]
+pub struct CrashFrame {
+    /// r0 to r31.
+    pub gpr: [u64; 32],
+    /// Where it was.
+    pub pc: u64,
+    /// Its MSR.
+    pub msr: u64,
+    /// The vector's offset.
+    pub vector: u64,
+    /// Condition register.
+    pub cr: u64,
+    /// Link register.
+    pub lr: u64,
+    /// Count register.
+    pub ctr: u64,
+    /// Data address register.
+    pub dar: u64,
+    /// DSISR.
+    pub dsisr: u64,
+}
+
+/// An entry of the SLB as `slbmte` takes it.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct SlbEntry {
+    /// ESID, V and the index.
+    pub e: u64,
+    /// VSID, B and the page size.
+    pub v: u64,
+}
+
+/// Why the guest was left for the virtual-mode hypervisor: the raw value that the assembly carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum ExitCode {
+    /// A hypercall that real mode does not do: the number is in r3.
+    Hcall = 1,
+    /// A storage fault that needs its backing changed or its device emulated: `Vcpu::fault`.
+    Storage = 2,
+    /// The slice is over.
+    Slice = 3,
+    /// A host interrupt wants the virtual-mode hypervisor.
+    HostInterrupt = 4,
+    /// H_CEDE with nothing pending.
+    Cede = 5,
+    /// A machine check hit the guest.
+    MachineCheck = 6,
+    /// An interrupt that no guest should be able to cause.
+    Unexpected = 7,
+    /// H_CONFER or H_PROD: let another vCPU run.
+    Yield = 8,
+}
+
+impl ExitCode {
+    /// From the value that `enter_guest` returns.
+    pub const fn from_raw(raw: u64) -> ExitCode {
+        match raw {
+            1 => ExitCode::Hcall,
+            2 => ExitCode::Storage,
+            3 => ExitCode::Slice,
+            4 => ExitCode::HostInterrupt,
+            5 => ExitCode::Cede,
+            6 => ExitCode::MachineCheck,
+            8 => ExitCode::Yield,
+            _ => ExitCode::Unexpected,
+        }
+    }
+}
+
+/// A storage fault as real mode hands it to virtual mode.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct StorageFault {
+    /// The effective address; for a fetch the address of the instruction.
+    pub ea: u64,
+    /// HDSISR, or HSRR1's cause bits for a fetch.
+    pub cause: u64,
+    /// The VSID dword of the segment.
+    pub slb_v: u64,
+    /// Whether it was a fetch.
+    pub fetch: bool,
+    /// What triage knows of the entry; `None` when no entry was found in a real-mode area.
+    pub escalation: Option<hpt::Escalation>,
+}
+
+impl StorageFault {
+    /// None yet.
+    pub const NONE: StorageFault = StorageFault { ea: 0, cause: 0, slb_v: 0, fetch: false, escalation: None };
+}
+
+/// A virtual CPU: its registers while it does not run, and what the fast paths need while it does.
+#[repr(C, align(128))]
+pub struct Vcpu {
+    /// r0 to r31.
+    pub gpr: [u64; 32],
+    /// Condition register.
+    pub cr: u64,
+    /// Link register.
+    pub lr: u64,
+    /// Count register.
+    pub ctr: u64,
+    /// Fixed point exception register.
+    pub xer: u64,
+    /// The next instruction.
+    pub pc: u64,
+    /// MSR.
+    pub msr: u64,
+    /// SRR0.
+    pub srr0: u64,
+    /// SRR1.
+    pub srr1: u64,
+    /// DAR.
+    pub dar: u64,
+    /// DSISR.
+    pub dsisr: u64,
+    /// AMR: left live it would deny the hypervisor its own memory.
+    pub amr: u64,
+    /// IAMR, likewise.
+    pub iamr: u64,
+    /// LPCR while this vCPU runs: the partition's with the vCPU's own ILE and AIL.
+    pub lpcr: u64,
+    /// LPIDR while this vCPU runs.
+    pub lpid: u64,
+    /// SDR1 while this vCPU runs (POWER8).
+    pub sdr1: u64,
+    /// The timebase at which the decrementer passes zero.
+    pub dec_expires: u64,
+    /// The timebase at which the guest must be left.
+    pub slice_end: u64,
+    /// The vector of the interrupt that ended the last run, for [`ExitCode::Unexpected`].
+    pub vector: u64,
+    /// How many of `slb` are to be loaded.
+    pub slb_count: u64,
+    /// The segments; compacted on exit.
+    pub slb: [SlbEntry; 32],
+    /// The partition it belongs to.
+    pub partition: *const Partition,
+    /// The host CPU it runs on.
+    pub percpu: *mut PerCpu,
+    /// The server number: its identity in interrupt and CPU calls.
+    pub server: u32,
+    /// HEIR at the last emulation assist interrupt.
+    pub heir: u32,
+    /// The last storage fault that real mode escalated.
+    pub fault: StorageFault,
+    /// An external interrupt is held back by EE=0: HDEC comes early to look again.
+    pub watching_ee: bool,
+    /// Registers that stay in the machine until another vCPU runs there.
+    pub context: UnsafeCell<Context>,
+}
+
+/// Registers that stay live across full exits and change hands only between vCPUs.
+#[repr(C, align(16))]
+pub struct Context {
+    /// VSR 0 to 63: the floating point registers and the vector registers.
+    pub vsr: [[u64; 2]; 64],
+    /// FPSCR.
+    pub fpscr: u64,
+    /// VSCR, as a vector.
+    pub vscr: [u64; 2],
+    /// The special purpose registers of [`crate::sprs::SWITCHED`], in its order.
+    pub sprs: [u64; crate::sprs::MAX_SWITCHED],
+}
+
+impl Vcpu {
+    /// A vCPU at its partition's start: all registers zero.
+    pub fn new(partition: *const Partition, percpu: *mut PerCpu, server: u32) -> Vcpu {
+        Vcpu {
+            gpr: [0; 32],
+            cr: 0,
+            lr: 0,
+            ctr: 0,
+            xer: 0,
+            pc: 0,
+            msr: 0,
+            srr0: 0,
+            srr1: 0,
+            dar: 0,
+            dsisr: 0,
+            amr: 0,
+            iamr: 0,
+            lpcr: 0,
+            lpid: 0,
+            sdr1: 0,
+            dec_expires: 0,
+            slice_end: 0,
+            vector: 0,
+            slb_count: 0,
+            slb: [SlbEntry::default(); 32],
+            partition,
+            percpu,
+            server,
+            heir: 0,
+            fault: StorageFault::NONE,
+            watching_ee: false,
+            context: UnsafeCell::new(Context::ZERO),
+        }
+    }
+
+    /// Its MSR, with names.
+    pub fn msr(&self) -> Msr {
+        Msr::from_bits_retain(self.msr)
+    }
+}
+
+impl Context {
+    /// All registers zero.
+    pub const ZERO: Context =
+        Context { vsr: [[0; 2]; 64], fpscr: 0, vscr: [0; 2], sprs: [0; crate::sprs::MAX_SWITCHED] };
+}
+
+const _: () = {
+    assert!(size_of::<SlbEntry>() == 16);
+    // Loads and stores with a displacement reach 32 KiB, and ld/std want it to be a multiple of 4.
+    assert!(offset_of!(Vcpu, context) < 0x7000);
+    assert!(offset_of!(PerCpu, frame) < 0x7000);
+    assert!(offset_of!(Vcpu, slb) % 8 == 0);
+    assert!(offset_of!(Context, vsr) == 0);
+};

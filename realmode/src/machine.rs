@@ -1,0 +1,131 @@
+//! The machine behind [`hpt::Machine`]: cache and TLB instructions. The addresses are those of the linear map, so it works
+//! in both modes.
+#![allow(unsafe_code)] // privileged instructions and memory by real address
+
+use core::arch::asm;
+
+use hpt::{Machine, tlbie_rb};
+use power::{HostReal, HpteR, HpteV, Lpid, PteIndex};
+
+/// Bytes of a cache block on all supported processors.
+pub const CACHE_BLOCK: u64 = 128;
+
+/// The TLBs and memory as a partition's page table uses them. At most `LIMIT` bytes are zeroed or copied in one go.
+pub struct Hardware<const LIMIT: u64> {
+    lpid: Lpid,
+}
+
+/// In real mode: no more than a large page of the smaller kind, so that interrupts do not wait long.
+pub type RealMode = Hardware<{ 64 << 10 }>;
+/// In virtual mode.
+pub type VirtualMode = Hardware<{ u64::MAX }>;
+
+impl<const LIMIT: u64> Hardware<LIMIT> {
+    /// For a partition's translations.
+    #[inline(always)]
+    pub fn new(lpid: Lpid) -> Self {
+        Hardware { lpid }
+    }
+}
+
+impl<const LIMIT: u64> Machine for Hardware<LIMIT> {
+    const BULK_LIMIT: u64 = LIMIT;
+
+    #[inline(always)]
+    fn tlb_invalidate(&self, index: PteIndex, v: HpteV, r: HpteR) {
+        // SAFETY: forgetting a translation is always allowed; the operand is of the ISA's form.
+        unsafe {
+            asm!("ptesync", "tlbie {}, {}, 0, 0, 0", in(reg) tlbie_rb(v, r, index), in(reg) u64::from(self.lpid.0),
+                 options(nostack, preserves_flags));
+        }
+    }
+
+    #[inline(always)]
+    fn tlb_sync(&self) {
+        // SAFETY: only orders.
+        unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags)) };
+    }
+
+    #[inline(always)]
+    fn pte_sync(&self) {
+        crate::instructions::ptesync();
+    }
+
+    fn zero(&self, at: HostReal, len: u64) {
+        // SAFETY: the page table only names memory of the partition; multiples of 4096 are multiples of a block.
+        unsafe { zero_blocks(at, len) }
+    }
+
+    fn copy(&self, from: HostReal, to: HostReal, len: u64) {
+        let mut offset = 0;
+        while offset < len {
+            // SAFETY: both ranges are memory of the partition, aligned to 8 bytes and more.
+            unsafe {
+                let value = ((from.ea() + offset) as *const u64).read();
+                ((to.ea() + offset) as *mut u64).write(value);
+            }
+            offset += 8;
+        }
+    }
+
+    fn icache_sync(&self, at: HostReal, len: u64) {
+        for_blocks(at, len, |block| {
+            // SAFETY: stores what the caches hold of the block.
+            unsafe { asm!("dcbst 0, {}", in(reg) block, options(nostack, preserves_flags)) };
+        });
+        // SAFETY: only orders.
+        unsafe { asm!("sync", options(nostack, preserves_flags)) };
+        for_blocks(at, len, |block| {
+            // SAFETY: forgets the block's instructions.
+            unsafe { asm!("icbi 0, {}", in(reg) block, options(nostack, preserves_flags)) };
+        });
+        // SAFETY: only orders.
+        unsafe { asm!("sync", "isync", options(nostack, preserves_flags)) };
+    }
+}
+
+/// Writes the data cache's blocks of a range to memory and forgets them (`dcbf`).
+pub fn flush_data(at: HostReal, len: u64) {
+    for_blocks(at, len, |block| {
+        // SAFETY: writes back; no contents change.
+        unsafe { asm!("dcbf 0, {}", in(reg) block, options(nostack, preserves_flags)) };
+    });
+    // SAFETY: only orders.
+    unsafe { asm!("sync", options(nostack, preserves_flags)) };
+}
+
+#[inline(always)]
+fn for_blocks(at: HostReal, len: u64, each: impl Fn(u64)) {
+    let mut block = at.ea() & !(CACHE_BLOCK - 1);
+    let end = at.ea().wrapping_add(len);
+    while block < end {
+        each(block);
+        block = block.wrapping_add(CACHE_BLOCK);
+    }
+}
+
+/// Zeroes memory by `dcbz`.
+///
+/// # Safety
+/// `at..at + len` is cacheable memory of the caller's, both multiples of [`CACHE_BLOCK`].
+pub unsafe fn zero_blocks(at: HostReal, len: u64) {
+    if len == 0 {
+        return;
+    }
+    // Eight blocks a turn where that comes out even: the loop costs more than the blocks otherwise.
+    if len.is_multiple_of(8 * CACHE_BLOCK) {
+        // SAFETY: the caller's; the loop runs once for each eight blocks of the range.
+        unsafe {
+            asm!("mtctr {n}", "2: dcbz 0, {a}", "dcbz {b1}, {a}", "dcbz {b2}, {a}", "dcbz {b3}, {a}", "addi {a}, {a}, 512",
+                 "dcbz 0, {a}", "dcbz {b1}, {a}", "dcbz {b2}, {a}", "dcbz {b3}, {a}", "addi {a}, {a}, 512", "bdnz 2b",
+                 n = in(reg) len / (8 * CACHE_BLOCK), a = inout(reg_nonzero) at.ea() => _,
+                 b1 = in(reg_nonzero) 128u64, b2 = in(reg_nonzero) 256u64, b3 = in(reg_nonzero) 384u64,
+                 out("ctr") _, options(nostack, preserves_flags));
+        }
+        return;
+    }
+    for_blocks(at, len, |block| {
+        // SAFETY: the caller's.
+        unsafe { asm!("dcbz 0, {}", in(reg) block, options(nostack, preserves_flags)) };
+    });
+}

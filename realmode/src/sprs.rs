@@ -1,0 +1,95 @@
+//! The one table of registers that a guest can write, and what becomes of each.
+//!
+//! *Saved* registers are exchanged by assembly on every full exit and entry: with the guest's value in them the
+//! hypervisor could not run. *Switched* ones stay in the machine until another vCPU runs there. What is neither is
+//! set by the hypervisor and cannot be written by a guest (Power ISA 3.0C, book III, figure 18).
+//!
+//! | register | rule |
+//! |---|---|
+//! | r0–r31, CR, LR, CTR, XER, NIP, MSR | saved; hypercalls and storage faults that end in real mode save the volatile ones only |
+//! | SRR0, SRR1, DAR, DSISR | saved: the hypervisor's own `rfid` and segment misses use them |
+//! | AMR, IAMR | saved, zero in the hypervisor: keys of a guest would deny it its own memory |
+//! | DEC | saved as the timebase of its expiry, so that it runs on while the vCPU does not |
+//! | SLB | saved, the hypervisor's own segments loaded |
+//! | FP, VMX, VSX registers, FPSCR, VSCR | switched (the hypervisor is soft-float) |
+//! | SPRG0–3, DSCR, FSCR, TAR, UAMOR, PSPB, VRSAVE, CTRL, PPR, BESCR, EBBHR, EBBRR, PMU, CIABR, DAWR, … | switched: [`SWITCHED`] |
+//! | TB, PURR, SPURR, VTB, PVR, PIR, PIDR | the machine's; not writable by a guest |
+//! | HDEC, LPCR, LPIDR, SDR1, PTCR, HFSCR, HRMOR, AMOR, PCR | the hypervisor's |
+#![allow(unsafe_code)] // privileged register access, one per row of the table
+
+use power::Generation;
+use power::spr;
+
+/// How many switched registers there are room for.
+pub const MAX_SWITCHED: usize = 40;
+
+/// Which processors have a register.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Has {
+    /// All supported ones.
+    All,
+    /// POWER8 only.
+    Power8,
+    /// POWER9 and later.
+    Isa3,
+    /// POWER10 and later.
+    Isa31,
+}
+
+impl Has {
+    /// Does this generation have it?
+    pub fn on(self, generation: Generation) -> bool {
+        match self {
+            Has::All => true,
+            Has::Power8 => generation == Generation::Power8,
+            Has::Isa3 => generation >= Generation::Power9,
+            Has::Isa31 => generation >= Generation::Power10,
+        }
+    }
+}
+
+macro_rules! switched {
+    ($($spr:ident $has:ident;)*) => {
+        /// Number of each switched register and the processors that have it.
+        pub const SWITCHED: &[(u32, Has)] = &[$((spr::$spr, Has::$has),)*];
+
+        /// Saves the switched registers to `to`, in the table's order.
+        ///
+        /// # Safety
+        /// The CPU is of `generation` and in hypervisor state.
+        #[cfg(target_arch = "powerpc64")]
+        pub unsafe fn save(generation: Generation, to: &mut [u64; MAX_SWITCHED]) {
+            let mut slots = to.iter_mut();
+            $(if let Some(slot) = slots.next() && Has::$has.on(generation) {
+                // SAFETY: the register exists on this generation, and reading it has no effect.
+                *slot = unsafe { crate::instructions::mfspr::<{ spr::$spr }>() };
+            })*
+        }
+
+        /// Loads the switched registers from `from`.
+        ///
+        /// # Safety
+        /// As for [`save`]; whoever owned the registers has been saved.
+        #[cfg(target_arch = "powerpc64")]
+        pub unsafe fn load(generation: Generation, from: &[u64; MAX_SWITCHED]) {
+            let mut slots = from.iter();
+            $(if let Some(slot) = slots.next() && Has::$has.on(generation) {
+                // SAFETY: the register exists on this generation and belongs to the guest.
+                unsafe { crate::instructions::mtspr::<{ spr::$spr }>(*slot) };
+            })*
+        }
+    };
+}
+
+switched! {
+    SPRG0 All; SPRG1 All; SPRG2 All; SPRG3 All;
+    DSCR All; FSCR All; TAR All; UAMOR All; VRSAVE All; CTRL All;
+    PSPB All; BESCR All; EBBHR All; EBBRR All;
+    DPDES All; CIABR All; DAWR0 All; DAWRX0 All; WORT Power8; TIDR Isa3; PSSCR_GUEST Isa3;
+    DAWR1 Isa31; DAWRX1 Isa31;
+    MMCR0 All; MMCR1 All; MMCR2 All; MMCRA All; SIAR All; SDAR All; SIER All;
+    PMC1 All; PMC2 All; PMC3 All; PMC4 All; PMC5 All; PMC6 All;
+    MMCR3 Isa31; SIER2 Isa31; SIER3 Isa31;
+}
+
+const _: () = assert!(SWITCHED.len() <= MAX_SWITCHED);

@@ -1,0 +1,162 @@
+//! What came out of a console, and the judges that read it.
+
+/// One `@ check` record of a guest program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Check {
+    /// Its name.
+    pub name: String,
+    /// `ok`, or what was wrong.
+    pub outcome: Result<(), String>,
+}
+
+/// The console output of one run.
+#[derive(Clone, Debug, Default)]
+pub struct Transcript {
+    /// The text, as it came, with carriage returns removed and anything that is not UTF-8 replaced.
+    pub text: String,
+    /// QEMU ended by itself, before the timeout.
+    pub ended: bool,
+}
+
+impl Transcript {
+    /// From a console's raw bytes.
+    pub fn new(bytes: &[u8], ended: bool) -> Transcript {
+        Transcript { text: String::from_utf8_lossy(bytes).replace('\r', ""), ended }
+    }
+
+    /// The records after a word: `records("note")` gives what follows each `@ note `. A record starts its line, but
+    /// for the prefix that the hypervisor may put before a partition's lines.
+    pub fn records<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a str> {
+        self.text.lines().filter_map(move |line| {
+            let at = line.find("@ ")?;
+            line[at + 2..].strip_prefix(kind)?.strip_prefix(' ').map(str::trim_end)
+        })
+    }
+
+    /// All checks, in order.
+    pub fn checks(&self) -> Vec<Check> {
+        self.records("check")
+            .map(|r| {
+                let (name, rest) = r.split_once(' ').unwrap_or((r, "no outcome"));
+                let outcome = if rest == "ok" { Ok(()) } else { Err(rest.to_owned()) };
+                Check { name: name.to_owned(), outcome }
+            })
+            .collect()
+    }
+
+    /// The outcome of the check with this name; the last one, if it ran more than once.
+    pub fn check(&self, name: &str) -> Option<Result<(), String>> {
+        self.checks().into_iter().rev().find(|c| c.name == name).map(|c| c.outcome)
+    }
+
+    /// `(name, instructions)` of each `@ bench` record.
+    pub fn bench(&self) -> Vec<(String, u64)> {
+        self.records("bench")
+            .filter_map(|r| {
+                let (name, n) = r.split_once(' ')?;
+                Some((name.to_owned(), n.parse().ok()?))
+            })
+            .collect()
+    }
+
+    /// What the hypervisor said last: the number and the reason of `partita: exit N: reason`.
+    pub fn exit(&self) -> Option<(u32, &str)> {
+        self.text.lines().rev().find_map(|line| {
+            let rest = &line[line.find("partita: exit ")? + "partita: exit ".len()..];
+            let (number, reason) = rest.split_once(':')?;
+            Some((number.trim().parse().ok()?, reason.trim()))
+        })
+    }
+
+    /// How often a text occurs.
+    pub fn count(&self, needle: &str) -> usize {
+        self.text.matches(needle).count()
+    }
+
+    /// Is the text in it?
+    pub fn contains(&self, needle: &str) -> bool {
+        self.text.contains(needle)
+    }
+}
+
+/// The judge of most guest programs: they ran to their end, every check is `ok`, and their own count of checks is
+/// the number that arrived.
+pub fn all_checks_pass(t: &Transcript) -> Result<(), String> {
+    let checks = t.checks();
+    let failed: Vec<String> = checks
+        .iter()
+        .filter_map(|c| c.outcome.as_ref().err().map(|why| format!("{}: {why}", c.name)))
+        .collect();
+    if !failed.is_empty() {
+        return Err(failed.join("\n"));
+    }
+    let Some(done) = t.records("done").last() else {
+        return Err(match checks.last() {
+            Some(last) => {
+                format!("no end: stopped after {} checks, the last one was {}", checks.len(), last.name)
+            }
+            None => "silence: not one check".to_owned(),
+        });
+    };
+    if checks.is_empty() || done != format!("passed={} failed=0", checks.len()) {
+        return Err(format!("{} checks arrived, but the guest says {done}", checks.len()));
+    }
+    Ok(())
+}
+
+/// A judge for runs that only have to end with their status.
+pub fn any(_: &Transcript) -> Result<(), String> {
+    Ok(())
+}
+
+/// Fails unless each text occurs, in this order.
+pub fn in_order(t: &Transcript, wanted: &[&str]) -> Result<(), String> {
+    let mut rest = t.text.as_str();
+    for want in wanted {
+        match rest.find(want) {
+            Some(at) => rest = &rest[at + want.len()..],
+            None => return Err(format!("{want:?} is missing or out of order")),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn t(text: &str) -> Transcript {
+        Transcript::new(text.as_bytes(), true)
+    }
+
+    #[test]
+    fn reads_records() {
+        let t = t(
+            "SLOF\r\n@ check a ok\r\n[p1] @ check b fail got=1 want=2\r\n@ bench h_read 95\npartita: exit 3: it fell\n",
+        );
+        assert_eq!(t.check("a"), Some(Ok(())));
+        assert_eq!(t.check("b"), Some(Err("fail got=1 want=2".into())));
+        assert_eq!(t.bench(), [("h_read".to_owned(), 95)]);
+        assert_eq!(t.exit(), Some((3, "it fell")));
+    }
+
+    #[test]
+    fn silence_and_loss_are_failures() {
+        assert!(all_checks_pass(&t("")).unwrap_err().contains("silence"));
+        assert!(all_checks_pass(&t("@ check a ok\n")).unwrap_err().contains("no end"));
+        assert!(all_checks_pass(&t("@ check a ok\n@ done passed=2 failed=0\n")).is_err());
+        assert!(all_checks_pass(&t("@ done passed=0 failed=0\n")).is_err());
+        assert!(all_checks_pass(&t("@ check a ok\n@ done passed=1 failed=0\n")).is_ok());
+        assert!(
+            all_checks_pass(&t("@ check a fail x\n@ done passed=0 failed=1\n"))
+                .unwrap_err()
+                .contains("a: fail")
+        );
+    }
+
+    #[test]
+    fn order_matters() {
+        assert!(in_order(&t("a b c"), &["a", "c"]).is_ok());
+        assert!(in_order(&t("a b c"), &["c", "a"]).is_err());
+    }
+}
