@@ -92,13 +92,26 @@ add_backports() {
 		as_root tee /etc/apt/sources.list.d/partita-backports.list >/dev/null
 }
 
+# A recent Rust for bookworm comes as a security update; not every system has that source.
+add_security() {
+	local codename version
+	codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
+	[[ $codename == bookworm ]] || return 0
+	version=$(apt-cache policy rustc-web 2>/dev/null | sed -n 's/^ *Candidate: 1\.\([0-9]*\)\..*/\1/p')
+	((${version:-0} < RUST_MINOR)) || return 0
+	say "adding bookworm-security to apt's sources"
+	echo 'deb http://deb.debian.org/debian-security bookworm-security main' |
+		as_root tee /etc/apt/sources.list.d/partita-security.list >/dev/null
+	quietly as_root apt-get update -q || say "not every package index could be fetched; going on"
+}
+
 apt_install() {
 	quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
 }
 
 # Makes sure of QEMU, the linker, a C linker driver for the build tools, and cargo. Says nothing if all is there.
 setup() {
-	local packages=() missing=() qemu='' apt_from='' by_hand
+	local packages=() missing=() qemu='' rust='' apt_from='' by_hand
 	if ! have_qemu; then
 		qemu=qemu-system-ppc
 		missing+=("qemu-system-ppc64, version $QEMU_MAJOR or later")
@@ -112,6 +125,7 @@ setup() {
 		missing+=("cc, a C compiler (it links the build tools)")
 	fi
 	if ! find_cargo; then
+		rust=wanted
 		packages+=(rustc-web cargo-web rust-web-src rustfmt-web)
 		missing+=("cargo and rustc, version 1.$RUST_MINOR or later")
 	fi
@@ -127,7 +141,7 @@ setup() {
 		printf '  %s\n' "${missing[@]}" >&2
 		exit 1
 	fi
-	by_hand="apt-get update && apt-get install ${packages[*]} ${qemu:+-t bookworm-backports $qemu}"
+	by_hand="apt-get update && apt-get install ${packages[*]}${qemu:+ -t bookworm-backports $qemu}"
 	if ((EUID != 0)) && ! sudo -n true 2>/dev/null; then
 		say "this is missing, and installing it needs root:"
 		printf '  %s\n' "${missing[@]}" >&2
@@ -138,9 +152,12 @@ setup() {
 	if [[ -n $qemu ]]; then
 		add_backports
 	fi
-	say "installing ${packages[*]} $qemu"
+	say "installing ${packages[*]}${qemu:+ $qemu}"
 	# A source that has nothing to do with this may fail; the installation shows whether it matters.
 	quietly as_root apt-get update -q || say "not every package index could be fetched; going on"
+	if [[ -n $rust ]]; then
+		add_security
+	fi
 	if ((${#packages[@]} > 0)); then
 		apt_install "${packages[@]}" || die "apt-get could not install ${packages[*]} (its message is above)"
 	fi

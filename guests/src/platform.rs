@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // keeps a copy of the tree in a static
 
 use fdt::Fdt;
+use power::hpte::{PageSize, encode_page_sizes};
 
 const LIMIT: usize = 256 << 10;
 
@@ -66,6 +67,25 @@ pub fn hpt_shift() -> u32 {
 /// Entries in the hashed page table.
 pub fn hpt_entries() -> u64 {
     1 << (hpt_shift() - 4)
+}
+
+/// Does `ibm,segment-page-sizes` have this pair of base and actual page size?
+pub fn advertised(base: PageSize, actual: PageSize) -> bool {
+    let (_, lp) = encode_page_sizes(base, actual).expect("a pair");
+    let encoding = (lp >> 12) as u32;
+    let bytes = cpu_property("ibm,segment-page-sizes").unwrap_or(&[]);
+    let cell = |i: usize| bytes.get(4 * i..4 * i + 4).map(|b| u32::from_be_bytes(b.try_into().expect("a cell")));
+    let mut i = 0;
+    while let (Some(shift), Some(count)) = (cell(i), cell(i + 2)) {
+        for n in 0..count as usize {
+            let pair = (cell(i + 3 + 2 * n), cell(i + 4 + 2 * n));
+            if shift == base.shift() && pair == (Some(actual.shift()), Some(encoding)) {
+                return true;
+            }
+        }
+        i += 3 + 2 * count as usize;
+    }
+    false
 }
 
 /// The interrupt server numbers of the processors, in the order of the tree.

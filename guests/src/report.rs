@@ -43,6 +43,11 @@ impl Report {
         qemu
     }
 
+    /// Checks that failed so far.
+    pub const fn failed(&self) -> u32 {
+        self.failed
+    }
+
     /// A remark in the transcript.
     pub fn note(&mut self, text: core::fmt::Arguments) {
         println!("@ note {text}");

@@ -40,3 +40,6 @@ pub use mmu::GuestMmu;
 pub use page::{Page, PageState, PageView, Protection, Slot, SlotError, SlotKind, Slots, Target, Usage};
 pub use sync::BeAtomicU64;
 pub use table::{Hpt, Mapping, Occupancy};
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -7,11 +7,15 @@
 
 extern crate alloc;
 
+mod clock;
 mod console;
 mod epitaph;
+mod exits;
+mod idle;
 mod memory;
 mod mmu;
 mod opal;
+mod partition;
 mod percpu;
 mod run;
 #[cfg(feature = "selftest")]

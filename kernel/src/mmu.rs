@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use frames::FRAME;
 use hpt::{Hpt, Mapping, Pteg};
 use power::addr::LINEAR_BASE;
-use power::regs::{Lpcr, Msr};
+use power::regs::{Hfscr, Lpcr, Msr};
 use power::slb::{SegmentSize, SlbV, VSID_SHIFT};
 use power::{CpuFeatures, HostReal, HpteR, Lpid, PageSize, spr};
 use realmode::instructions::{isync, mfspr, mtspr, ptesync};
@@ -29,6 +29,18 @@ const READ_ONLY: u64 = HpteR::PP0 | 2;
 const TOUCHED: u64 = HpteR::R | HpteR::C;
 /// Entries of the partition table; as many LPIDs.
 pub const LPIDS: u64 = 4096;
+
+/// What guests have of the facilities that HFSCR controls.
+const GUEST_FACILITIES: Hfscr = Hfscr::FP
+    .union(Hfscr::VECVSX)
+    .union(Hfscr::DSCR)
+    .union(Hfscr::PM)
+    .union(Hfscr::BHRB)
+    .union(Hfscr::EBB)
+    .union(Hfscr::TAR)
+    .union(Hfscr::MSGP)
+    .union(Hfscr::SCV)
+    .union(Hfscr::PREFIX);
 
 /// Where the device windows start.
 const WINDOWS: u64 = 0xd000_0000_0000_0000;
@@ -167,7 +179,10 @@ pub unsafe fn enable(mmu: &HostMmu, features: &CpuFeatures) {
             mtspr::<{ spr::SDR1 }>(mmu.sdr1);
         }
         mtspr::<{ spr::LPIDR }>(0);
+        // A guest may use all keys and all facilities but transactional memory, and sees the processor as it is.
         mtspr::<{ spr::AMOR }>(u64::MAX);
+        mtspr::<{ spr::HFSCR }>(GUEST_FACILITIES.bits());
+        mtspr::<{ spr::PCR }>(0);
         mtspr::<{ spr::AMR }>(0);
         mtspr::<{ spr::IAMR }>(0);
         isync();

@@ -10,6 +10,7 @@ extern crate alloc;
 
 pub mod cpuchars;
 pub mod elf;
+pub mod mmio;
 pub mod rtas;
 mod size;
 pub mod tree;

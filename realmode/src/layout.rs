@@ -177,6 +177,8 @@ pub struct Vcpu {
     pub dec_expires: u64,
     /// The timebase at which the guest must be left.
     pub slice_end: u64,
+    /// The timebase at which HDEC fires: `slice_end`, or earlier to watch for MSR\[EE\].
+    pub hdec_at: u64,
     /// The vector of the interrupt that ended the last run, for [`ExitCode::Unexpected`].
     pub vector: u64,
     /// How many of `slb` are to be loaded.
@@ -203,10 +205,10 @@ pub struct Vcpu {
 #[repr(C, align(16))]
 pub struct Context {
     /// VSR 0 to 63: the floating point registers and the vector registers.
-    pub vsr: [[u64; 2]; 64],
-    /// FPSCR.
-    pub fpscr: u64,
-    /// VSCR, as a vector.
+    pub vsx: [[u64; 2]; 64],
+    /// FPSCR, as a vector whose first doubleword it is.
+    pub fpscr: [u64; 2],
+    /// VSCR, as a vector; follows FPSCR.
     pub vscr: [u64; 2],
     /// The special purpose registers of [`crate::sprs::SWITCHED`], in its order.
     pub sprs: [u64; crate::sprs::MAX_SWITCHED],
@@ -234,6 +236,7 @@ impl Vcpu {
             sdr1: 0,
             dec_expires: 0,
             slice_end: 0,
+            hdec_at: 0,
             vector: 0,
             slb_count: 0,
             slb: [SlbEntry::default(); 32],
@@ -256,7 +259,7 @@ impl Vcpu {
 impl Context {
     /// All registers zero.
     pub const ZERO: Context =
-        Context { vsr: [[0; 2]; 64], fpscr: 0, vscr: [0; 2], sprs: [0; crate::sprs::MAX_SWITCHED] };
+        Context { vsx: [[0; 2]; 64], fpscr: [0; 2], vscr: [0; 2], sprs: [0; crate::sprs::MAX_SWITCHED] };
 }
 
 const _: () = {
@@ -265,5 +268,5 @@ const _: () = {
     assert!(offset_of!(Vcpu, context) < 0x7000);
     assert!(offset_of!(PerCpu, frame) < 0x7000);
     assert!(offset_of!(Vcpu, slb) % 8 == 0);
-    assert!(offset_of!(Context, vsr) == 0);
+    assert!(offset_of!(Context, vscr) == offset_of!(Context, fpscr) + 16);
 };

@@ -13,6 +13,8 @@ pub mod partition;
 pub mod sprs;
 
 #[cfg(target_arch = "powerpc64")]
+pub mod context;
+#[cfg(target_arch = "powerpc64")]
 mod deliver;
 #[cfg(target_arch = "powerpc64")]
 mod hcalls;

@@ -66,7 +66,7 @@ assembly! {
         V_DSISR = offset_of!(Vcpu, dsisr), V_AMR = offset_of!(Vcpu, amr), V_IAMR = offset_of!(Vcpu, iamr),
         V_LPID = offset_of!(Vcpu, lpid), V_LPCR = offset_of!(Vcpu, lpcr), V_SDR1 = offset_of!(Vcpu, sdr1),
         V_SLB_COUNT = offset_of!(Vcpu, slb_count), V_SLB = offset_of!(Vcpu, slb),
-        V_DEC_EXPIRES = offset_of!(Vcpu, dec_expires), V_SLICE_END = offset_of!(Vcpu, slice_end);
+        V_DEC_EXPIRES = offset_of!(Vcpu, dec_expires), V_HDEC_AT = offset_of!(Vcpu, hdec_at);
 }
 
 #[allow(improper_ctypes)] // the assembly knows the offsets it uses, and nothing else

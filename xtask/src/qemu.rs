@@ -143,7 +143,7 @@ pub struct Exit {
     pub reason: String,
 }
 
-/// Remembers the last line of a console that is not empty. A guest can print anything, also a line that looks like the
+/// Remembers the last line of a console that is neither empty nor firmware's, which reports that it powers off. A guest can print anything, also a line that looks like the
 /// hypervisor's last: only the very last one counts.
 #[derive(Debug, Default)]
 pub struct LastLine {
@@ -166,7 +166,7 @@ impl LastLine {
     }
 
     fn end_line(&mut self) {
-        if !self.current.trim_ascii().is_empty() {
+        if !self.current.trim_ascii().is_empty() && !is_firmware(&self.current) {
             std::mem::swap(&mut self.last, &mut self.current);
         }
         self.current.clear();
@@ -185,6 +185,19 @@ impl LastLine {
         }
         Some(Exit { status: number.parse().ok()?, reason: reason.to_string() })
     }
+}
+
+/// Whether a line is one of firmware's log: `[    0.333624357,5] OPAL: ...`.
+fn is_firmware(line: &[u8]) -> bool {
+    let shape = || {
+        let rest = line.trim_ascii_start().strip_prefix(b"[")?.trim_ascii_start();
+        let dot = rest.iter().position(|&byte| byte == b'.')?;
+        let (seconds, rest) = (&rest[..dot], &rest[dot + 1..]);
+        let (fraction, rest) = rest.split_at_checked(9)?;
+        let digits = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
+        Some(digits(seconds) && digits(fraction) && matches!(rest, [b',', b'0'..=b'9', b']', ..]))
+    };
+    shape().unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -206,6 +219,9 @@ mod test {
         );
         assert_eq!(exit(&["partita: exit 124: no newline"]).unwrap().0, 124);
         assert_eq!(exit(&["partita: exit 0: a guest says\nOops\n"]), None);
+        let firmware = "[    0.333624357,5] OPAL: Shutdown request type 0x0...\r\n";
+        assert_eq!(exit(&["partita: exit 3: a\r\n", firmware]).unwrap().0, 3);
+        assert_eq!(exit(&["partita: exit 0: a\n[    0.333624] Linux's log\n"]), None);
         assert_eq!(exit(&["x partita: exit 0: a\n"]), None);
         assert_eq!(exit(&["partita: exit 256: a\n"]), None);
         assert_eq!(exit(&["partita: exit +1: a\n"]), None);

@@ -22,13 +22,13 @@ pub fn main(arguments: Vec<OsString>) -> Result<u8, Failure> {
         None => debian::kernel(debian::Suite::Stable)?,
     };
     let program = shell::read(&kernel)?;
-    check_guest(&program, options.guest_memory)
-        .map_err(|error| Failure::usage(format!("{}: {error}", kernel.display())))?;
-    let initrd = match &options.initrd {
-        Initrd::None => None,
-        Initrd::File(path) => Some(shell::read(path)?),
-        Initrd::Default => Some(debian::initramfs(debian::SHELL)?),
+    let (initrd_path, initrd) = match &options.initrd {
+        Initrd::None => (Path::new(""), None),
+        Initrd::File(path) => (path.as_path(), Some(shell::read(path)?)),
+        Initrd::Default => (Path::new("initramfs"), Some(debian::initramfs(debian::SHELL)?)),
     };
+    let size = initrd.as_ref().map(|initrd| (initrd_path, initrd.len() as u64));
+    check_guest((&kernel, &program), size, options.guest_memory)?;
     let partition = Partition {
         name: "guest".into(),
         memory: options.guest_memory,
@@ -44,72 +44,18 @@ pub fn main(arguments: Vec<OsString>) -> Result<u8, Failure> {
     execute(&options, &image, file)
 }
 
-/// Checks what the hypervisor would refuse, so that the answer comes at once.
-pub fn check_guest(program: &[u8], memory: u64) -> Result<(), String> {
-    let header = program.get(..64).unwrap_or(program);
-    if !header.starts_with(b"\x7fELF") {
-        return Err("not an ELF file".into());
-    }
-    match header.get(4) {
-        Some(2) => {}
-        Some(1) => return Err("a 32-bit ELF file; the guest must be a 64-bit one".into()),
-        _ => return Err("an ELF file with a broken header".into()),
-    }
-    if header.len() < 64 {
-        return Err("truncated inside the ELF header".into());
-    }
-    let little = match header[5] {
-        1 => true,
-        2 => false,
-        _ => return Err("an ELF file with a broken header".into()),
-    };
-    let field = |from: usize, length: usize, bytes: &[u8]| {
-        let fold = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
-        let bytes = bytes.get(from..from + length)?;
-        Some(if little { bytes.iter().rev().fold(0, fold) } else { bytes.iter().fold(0, fold) })
-    };
-    const PPC64: u64 = 21;
-    let machine = field(18, 2, header).unwrap_or_default();
-    if machine != PPC64 {
-        return Err(format!(
-            "an ELF file for another processor (machine {machine}, not {PPC64} for 64-bit PowerPC)"
-        ));
-    }
-    let table = field(32, 8, header).unwrap_or_default();
-    let size = field(54, 2, header).unwrap_or_default();
-    let count = field(56, 2, header).unwrap_or_default();
-    let mut loaded = false;
-    for index in 0..count {
-        let at = usize::try_from(table.saturating_add(index * size)).unwrap_or(usize::MAX);
-        let entry = program
-            .get(at..)
-            .and_then(|rest| rest.get(..56))
-            .ok_or("truncated inside its program headers")?;
-        let value = |from, length| field(from, length, entry).unwrap_or_default();
-        const LOAD: u64 = 1;
-        if value(0, 4) != LOAD {
-            continue;
-        }
-        loaded = true;
-        let (offset, address, in_file, in_memory) = (value(8, 8), value(24, 8), value(32, 8), value(40, 8));
-        if offset.checked_add(in_file).is_none_or(|end| end > program.len() as u64) {
-            return Err(format!("truncated: segment {index} ends after the end of the file"));
-        }
-        if in_file > in_memory {
-            return Err(format!("segment {index} is larger in the file than in memory"));
-        }
-        match address.checked_add(in_memory) {
-            Some(end) if end <= memory => {}
-            Some(end) => {
-                return Err(format!(
-                    "does not fit into the guest's memory of {}: it needs the first {end} bytes (--guest-memory)",
-                    Size(memory)
-                ));
-            }
-            None => return Err(format!("segment {index} ends beyond 64 bits")),
-        }
-    }
-    if loaded { Ok(()) } else { Err("an ELF file with nothing to load".into()) }
+/// Checks what the hypervisor would refuse, by the same rules, so that the answer comes at once.
+fn check_guest(kernel: (&Path, &[u8]), initrd: Option<(&Path, u64)>, memory: u64) -> Result<(), Failure> {
+    let (path, image) = kernel;
+    let plan = papr::elf::plan(image, memory)
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    /// More than the hypervisor's device tree for a guest ever takes.
+    const TREE: u64 = 64 << 10;
+    let (path, bytes) = initrd.unwrap_or((path, 0));
+    papr::elf::place(&plan, memory, TREE, bytes).map(drop).map_err(|error| {
+        let memory = Size(memory);
+        Failure::usage(format!("{}: {error} (--guest-memory {memory})", path.display()))
+    })
 }
 
 /// The boot archive for one partition.
@@ -146,13 +92,26 @@ pub struct Temporary {
 impl Temporary {
     /// Makes one with a name of its own.
     pub fn new(name: &str, data: &[u8]) -> Result<Self, Failure> {
-        let path = shell::work_dir("tmp")?.join(format!("{name}-{}.cpio", std::process::id()));
+        let dir = shell::work_dir("tmp")?;
+        remove_orphans(&dir);
+        let path = dir.join(format!("{name}-{}.tmp", std::process::id()));
         shell::write(&path, data)?;
         Ok(Self { path })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Removes what processes left behind that were killed: the names end in their numbers.
+fn remove_orphans(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_suffix(".tmp")?.rsplit('-').next());
+        if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -243,7 +202,8 @@ fn converse(
     }
     let silent = archive.is_some();
     let ended = machine.wait()?;
-    if let Some(exit) = last.exit() {
+    // A QEMU that gave up may have done so behind a line of the guest's.
+    if let Some(exit) = last.exit().filter(|_| ended.success()) {
         return Ok(exit.status);
     }
     if silent && ended.code().is_some_and(|code| code != 0) {
@@ -304,43 +264,40 @@ fn feed(mut input: ChildStdin) {
 mod test {
     use super::*;
 
-    fn elf(machine: u16, address: u64, in_file: u64, in_memory: u64) -> Vec<u8> {
+    /// A little-endian ELF header with one segment, for ELF machine `machine`.
+    fn elf(machine: u16, bytes: u64) -> Vec<u8> {
         let mut file = vec![0; 64 + 56];
-        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
-        file[18..20].copy_from_slice(&machine.to_le_bytes());
-        file[32..40].copy_from_slice(&64u64.to_le_bytes());
-        file[54..56].copy_from_slice(&56u16.to_le_bytes());
-        file[56..58].copy_from_slice(&1u16.to_le_bytes());
-        file[64] = 1;
-        for (at, value) in [(88, address), (96, in_file), (104, in_memory)] {
-            file[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        for (at, value) in [(16, 2), (18, machine), (20, 1), (52, 64), (54, 56), (56, 1)] {
+            file[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        }
+        for (at, value) in [(32, 64), (64, 1), (96, 16), (104, bytes)] {
+            file[at..at + 8].copy_from_slice(&u64::to_le_bytes(value));
         }
         file
     }
 
-    fn refused(program: &[u8], reason: &str) {
-        let error = check_guest(program, 16 << 20).unwrap_err();
-        assert!(error.contains(reason), "{error}");
+    fn refused(program: &[u8], initrd: u64, reason: &str) {
+        let (kernel, initrd) = ((Path::new("k"), program), Some((Path::new("i"), initrd)));
+        let failure = check_guest(kernel, initrd, 16 << 20).unwrap_err();
+        assert_eq!(failure.status, status::USAGE);
+        assert!(failure.message.starts_with(reason), "{failure}");
+        assert!(!failure.message.contains('\n'), "{failure}");
     }
 
     #[test]
     fn guests() {
-        assert_eq!(check_guest(&elf(21, 0, 100, 16 << 20), 16 << 20), Ok(()));
-        refused(b"", "not an ELF");
-        refused(b"#!/bin/sh", "not an ELF");
-        refused(b"\x7fELF\x02\x01", "truncated");
-        let mut small = elf(21, 0, 1, 1);
+        check_guest((Path::new("k"), &elf(21, 8 << 20)), None, 16 << 20).unwrap();
+        check_guest((Path::new("k"), &elf(21, 4 << 20)), Some((Path::new("i"), 4 << 20)), 16 << 20).unwrap();
+        refused(b"", 0, "k: not an ELF");
+        refused(b"#!/bin/sh", 0, "k: not an ELF");
+        refused(b"\x7fELF\x02\x01", 0, "k: the file is cut off");
+        let mut small = elf(21, 16);
         small[4] = 1;
-        refused(&small, "32-bit");
-        refused(&elf(62, 0, 1, 1), "another processor (machine 62");
-        refused(&elf(21, 1, 100, 16 << 20), "does not fit into the guest's memory of 16M");
-        refused(&elf(21, u64::MAX, 1, 1), "beyond 64 bits");
-        refused(&elf(21, 0, 1000, 1000), "truncated: segment 0");
-        refused(&elf(21, 0, 2, 1), "larger in the file");
-        refused(&elf(21, 0, 1, 1)[..100], "program headers");
-        let mut empty = elf(21, 0, 1, 1);
-        empty[64] = 2;
-        refused(&empty, "nothing to load");
+        refused(&small, 0, "k: a 32-bit");
+        refused(&elf(62, 16), 0, "k: an image for ELF machine 62");
+        refused(&elf(21, 17 << 20), 0, "k: segment 0 ends at 17");
+        refused(&elf(21, 4 << 20), 13 << 20, "i: initrd");
     }
 
     #[test]

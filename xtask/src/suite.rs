@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -466,6 +466,9 @@ impl Run {
         if let Some(step) = self.case.script.get(talk.steps) {
             return Err(format!("it ended before it said {:?}", step.expect));
         }
+        if let Some(ended) = talk.crash {
+            return Err(format!("QEMU failed ({ended})"));
+        }
         (self.case.judge)(&Transcript::new(&talk.console, talk.ended))?;
         if self.oracle {
             return Ok(());
@@ -490,6 +493,8 @@ struct Talk {
     console: Vec<u8>,
     /// QEMU ended by itself.
     ended: bool,
+    /// And if it did, then with an error.
+    crash: Option<ExitStatus>,
     /// How many steps of the script were taken.
     steps: usize,
 }
@@ -499,7 +504,7 @@ impl Talk {
         let mut machine = qemu::Machine::start(command, Stdio::piped(), errors.into())?;
         let mut input = machine.input();
         let deadline = Instant::now() + case.timeout * SLACK;
-        let mut talk = Self { console: Vec::new(), ended: false, steps: 0 };
+        let mut talk = Self { console: Vec::new(), ended: false, crash: None, steps: 0 };
         let mut matched = 0;
         loop {
             match machine.next(Some(deadline)) {
@@ -525,7 +530,7 @@ impl Talk {
             }
         }
         if talk.ended {
-            machine.reap()?;
+            talk.crash = Some(machine.reap()?).filter(|ended| !ended.success());
         } else {
             machine.stop();
         }

@@ -7,7 +7,7 @@ use guests::mem::{fill, is_filled};
 use guests::space::{READ_WRITE, Segment};
 use guests::{Hcall, Report, Status, hcall, platform, println, status};
 use power::hcall::flags;
-use power::hpte::{HpteR, HpteV, PageSize, encode_page_sizes};
+use power::hpte::{HpteR, HpteV, PageSize};
 use power::slb::SegmentSize;
 
 guests::main!(run);
@@ -248,42 +248,23 @@ fn clear(t: &mut Report, s: &Segment, group: u64) {
     empty(group);
 }
 
-/// The pairs of base and actual size in `ibm,segment-page-sizes`.
-fn advertised(base: PageSize, actual: PageSize) -> bool {
-    let (_, lp) = encode_page_sizes(base, actual).expect("a pair");
-    let encoding = (lp >> 12) as u32;
-    let bytes = platform::cpu_property("ibm,segment-page-sizes").unwrap_or(&[]);
-    let cell = |i: usize| bytes.get(4 * i..4 * i + 4).map(|b| u32::from_be_bytes(b.try_into().expect("a cell")));
-    let mut i = 0;
-    while let (Some(shift), Some(count)) = (cell(i), cell(i + 2)) {
-        for n in 0..count as usize {
-            let pair = (cell(i + 3 + 2 * n), cell(i + 4 + 2 * n));
-            if shift == base.shift() && pair == (Some(actual.shift()), Some(encoding)) {
-                return true;
-            }
-        }
-        i += 3 + 2 * count as usize;
-    }
-    false
-}
-
 fn sizes(t: &mut Report) {
     use PageSize::*;
-    t.is_true("advertised-4k", advertised(K4, K4));
-    t.is_true("advertised-64k", advertised(K64, K64));
+    t.is_true("advertised-4k", platform::advertised(K4, K4));
+    t.is_true("advertised-64k", platform::advertised(K64, K64));
     for (base, actual) in [(K4, K4), (K4, K64), (K4, M16), (K64, K64), (K64, M16), (M16, M16)] {
         for size in [SegmentSize::M256, SegmentSize::T1] {
             let s = Segment { ea: 0, vsid: 0x7b31, size, base, flags: 0 };
             let got = s.enter(0, PAGE, actual, READ_WRITE);
             println!("@ note {base:?}/{actual:?} in {size:?}: {got:x?}");
-            t.equal("size-as-advertised", got.err(), (!advertised(base, actual)).then_some(Status::PARAMETER));
+            t.equal("size-as-advertised", got.err(), (!platform::advertised(base, actual)).then_some(Status::PARAMETER));
             if let Ok(index) = got {
                 let a = hcall(Hcall::REMOVE, &[0, index, 0]);
                 t.same("size-v", a.r4() & !V_SOFT & !HpteV::H, s.v(0, actual));
             }
         }
     }
-    println!("@ note 16M pages {}", if advertised(M16, M16) { "advertised" } else { "not advertised" });
+    println!("@ note 16M pages {}", if platform::advertised(M16, M16) { "advertised" } else { "not advertised" });
 }
 
 fn attributes(t: &mut Report, s: &Segment, group: u64) {

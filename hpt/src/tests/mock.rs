@@ -21,21 +21,20 @@ pub struct Tlb {
     base: u32,
     actual: u32,
     r: u64,
+    index: PteIndex,
 }
-
-/// What happens during `tlb_sync`, once.
-type Late<'a> = Box<dyn FnOnce(&Mock<'a>) + 'a>;
 
 pub struct Mock<'a> {
     pub groups: &'a [Pteg],
     pub format: HpteFormat,
-    /// One value for each 4 KiB of the machine.
-    pub memory: RefCell<HashMap<u64, u64>>,
+    /// One value for each 4 KiB of the machine, by 64 KiB; zero unless set.
+    memory: RefCell<HashMap<u64, [u64; 16]>>,
     pub tlb: RefCell<Vec<Tlb>>,
     pending: RefCell<Vec<u64>>,
     pub tlbies: Cell<usize>,
     pub icache: Cell<u64>,
-    pub late: RefCell<Option<Late<'a>>>,
+    /// A store that another processor makes just before the next `tlb_sync` completes.
+    pub late: Cell<Option<Access>>,
 }
 
 /// The VSID and the virtual address of an access.
@@ -48,8 +47,7 @@ fn virtual_address(access: &Access) -> (u64, u64, u64, u32) {
         0x100 => 24,
         _ => panic!("segment page size"),
     };
-    let (vsid, bits) =
-        if b == 1 { ((word << 2 >> 2) >> 24, 40) } else { ((word << 2 >> 2) >> 12, 28) };
+    let (vsid, bits) = if b == 1 { ((word << 2 >> 2) >> 24, 40) } else { ((word << 2 >> 2) >> 12, 28) };
     let offset = access.ea.0 & ((1u64 << bits) - 1);
     (vsid, offset, b, base)
 }
@@ -79,16 +77,23 @@ impl<'a> Mock<'a> {
             pending: RefCell::default(),
             tlbies: Cell::new(0),
             icache: Cell::new(0),
-            late: RefCell::default(),
+            late: Cell::new(None),
         }
     }
 
     pub fn get(&self, at: HostReal) -> u64 {
-        self.memory.borrow().get(&(at.0 >> 12)).copied().unwrap_or(0)
+        self.memory.borrow().get(&(at.0 >> 16)).map_or(0, |block| block[at.0 as usize >> 12 & 15])
     }
 
     pub fn set(&self, at: HostReal, value: u64) {
-        self.memory.borrow_mut().insert(at.0 >> 12, value);
+        self.memory.borrow_mut().entry(at.0 >> 16).or_default()[at.0 as usize >> 12 & 15] = value;
+    }
+
+    /// Memory that nobody should use any more gets contents that nobody expects.
+    pub fn poison(&self, at: HostReal, len: u64) {
+        for i in 0..len >> 16 {
+            self.memory.borrow_mut().insert((at.0 >> 16) + i, [u64::MAX; 16]);
+        }
     }
 
     /// `tlbies` since the last call.
@@ -133,7 +138,22 @@ impl<'a> Mock<'a> {
         let now = hpte.r.load(Ordering::SeqCst);
         let low = (r | bits) & 0xff;
         let next = if bits & 0x100 != 0 { (r | bits) >> 8 & 0xff } else { now >> 8 & 0xff };
-        hpte.r.store(now & !0xffff | next << 8 | if bits & 0x80 != 0 { low } else { now & 0xff }, Ordering::SeqCst);
+        hpte.r.store(
+            now & !0xffff | next << 8 | if bits & 0x80 != 0 { low } else { now & 0xff },
+            Ordering::SeqCst,
+        );
+    }
+
+    /// A store through a remembered translation whose entry the processor has read before: it sets C, from its copy of the
+    /// entry, whether that is still valid or not.
+    fn late_store(&self, access: &Access) {
+        let (vsid, offset, b, base) = virtual_address(access);
+        let va = (vsid << if b == 1 { 40 } else { 28 }) | offset;
+        let tlb = self.tlb.borrow();
+        let found = tlb.iter().find(|t| t.b == b && t.base == base && (t.va ^ va) >> t.actual == 0);
+        let t = found.expect("the old translation is still there");
+        assert!(protection(t.r, access).is_empty());
+        self.update(t.index, t.r, 0x80);
     }
 
     /// An access as the hardware makes it.
@@ -146,11 +166,8 @@ impl<'a> Mock<'a> {
         let (vsid, offset, b, base) = virtual_address(access);
         let bits = if b == 1 { 40 } else { 28 };
         let va = (vsid << bits) | offset;
-        let hit = self
-            .tlb
-            .borrow()
-            .iter()
-            .position(|t| t.b == b && t.base == base && (t.va ^ va) >> t.actual << 14 == 0);
+        let hit =
+            self.tlb.borrow().iter().position(|t| t.b == b && t.base == base && (t.va ^ va) >> t.actual == 0);
         let mut entry = match hit {
             // C has to be set in memory.
             Some(i) if store && self.tlb.borrow()[i].r & 0x80 == 0 => {
@@ -162,11 +179,13 @@ impl<'a> Mock<'a> {
         };
         let mut index = None;
         if entry.is_none() {
-            let (at, _, r, actual) = self
-                .walk(access)
-                .ok_or(if store { Dsisr::NOHPTE | Dsisr::ISSTORE } else { Dsisr::NOHPTE })?;
+            let (at, _, r, actual) = self.walk(access).ok_or(if store {
+                Dsisr::NOHPTE | Dsisr::ISSTORE
+            } else {
+                Dsisr::NOHPTE
+            })?;
             index = Some(at);
-            entry = Some(Tlb { va: va >> base << base, b, base, actual, r });
+            entry = Some(Tlb { va: va >> base << base, b, base, actual, r, index: at });
         }
         let mut entry = entry.unwrap();
         let why = protection(entry.r, access);
@@ -257,9 +276,8 @@ impl Machine for Mock<'_> {
     }
 
     fn tlb_sync(&self) {
-        let late = self.late.borrow_mut().take();
-        if let Some(late) = late {
-            late(self);
+        if let Some(access) = self.late.take() {
+            self.late_store(&access);
         }
         let pending = std::mem::take(&mut *self.pending.borrow_mut());
         self.tlb.borrow_mut().retain(|t| !pending.iter().any(|rb| named(*rb, t)));
@@ -267,16 +285,26 @@ impl Machine for Mock<'_> {
 
     fn zero(&self, at: HostReal, len: u64) {
         assert!(at.0 & 0xfff == 0 && len & 0xfff == 0);
-        for i in 0..len >> 12 {
-            self.memory.borrow_mut().remove(&((at.0 >> 12) + i));
+        if len & 0xffff == 0 {
+            for i in 0..len >> 16 {
+                self.memory.borrow_mut().remove(&((at.0 >> 16) + i));
+            }
+        } else {
+            assert_eq!(len, 4096);
+            self.set(at, 0);
         }
     }
 
     fn copy(&self, from: HostReal, to: HostReal, len: u64) {
-        assert!(from.0 & 0xfff == 0 && to.0 & 0xfff == 0);
-        for i in 0..len >> 12 {
-            let value = self.get(HostReal(from.0 + (i << 12)));
-            self.set(HostReal(to.0 + (i << 12)), value);
+        assert!((from.0 | to.0 | len) & 0xfff == 0);
+        if len & 0xffff == 0 {
+            for i in 0..len >> 16 {
+                let block = self.memory.borrow().get(&((from.0 >> 16) + i)).copied().unwrap_or_default();
+                self.memory.borrow_mut().insert((to.0 >> 16) + i, block);
+            }
+        } else {
+            assert_eq!(len, 4096);
+            self.set(to, self.get(from));
         }
     }
 

@@ -91,7 +91,7 @@ enter_guest:
     bge 6f
     mr %r4, %r5
 6:  mtspr {DEC}, %r4
-    ld %r4, {V_SLICE_END}(%r12)
+    ld %r4, {V_HDEC_AT}(%r12)
     subf %r4, %r6, %r4
     mtspr {HDEC}, %r4
 

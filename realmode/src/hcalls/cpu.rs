@@ -6,7 +6,7 @@ use power::{Status, spr};
 
 use super::{RM_SPECIAL, partition};
 use crate::deliver::deliver_pending;
-use crate::instructions::{darn, mfspr};
+use crate::instructions::{darn, mfspr, mtspr};
 use crate::layout::{ExitCode, Vcpu};
 
 /// Any code that is not RM_TOO_HARD leads to `special`, which goes by the call's number.
@@ -64,6 +64,13 @@ pub extern "C" fn random(vcpu: &mut Vcpu, _: u64, _: u64, _: u64, _: u64, _: u64
         }
     }
     Status::HARDWARE.0
+}
+
+/// H_SET_SPRG0, for guests that think they cannot write it themselves.
+pub extern "C" fn set_sprg0(_: &mut Vcpu, value: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+    // SAFETY: SPRG0 is the guest's and is in the machine while its vCPU is loaded.
+    unsafe { mtspr::<{ spr::SPRG0 }>(value) };
+    Status::SUCCESS.0
 }
 
 /// There is no data address breakpoint register on POWER8 and later. Clearing it is granted. Never H_PRIVILEGE: guests

@@ -48,6 +48,7 @@ static HCALL_TABLE: [Handler; ENTRIES] = {
         (Hcall::CONFER, cpu::confer),
         (Hcall::PROD, cpu::prod),
         (Hcall::RANDOM, cpu::random),
+        (Hcall::SET_SPRG0, cpu::set_sprg0),
         (Hcall::SET_DABR, cpu::set_dabr),
         (Hcall::SET_XDABR, cpu::set_xdabr),
         (Hcall::LOGICAL_CI_LOAD, memory::ci_load),

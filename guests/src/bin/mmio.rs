@@ -1,0 +1,191 @@
+//! Real addresses that nothing answers to. As on a bus, a cache-inhibited load reads all ones and a store is lost; as
+//! on memory that is not there, a cacheable access or a fetch is a machine check.
+#![no_std]
+#![no_main]
+
+use guests::insn::{self, NOP, x};
+use guests::mem::{fill, read64, write64};
+use guests::space::{self, CODE_EA, DATA, DATA_EA, DEVICE, FREE_SLOT, Segment, run_virtual};
+use guests::{CODE, Context, MSR_PROBLEM, MSR_REAL, Report, place, platform, run as run_context};
+use power::PageSize::{K4, K64};
+use power::hpte::HpteR;
+use power::interrupt::Vector;
+use power::regs::Msr;
+use power::slb::SegmentSize;
+use power::spr;
+
+guests::main!(run);
+
+const EA: u64 = 0x2000_0000;
+const SEGMENT: Segment = Segment { ea: EA, vsid: 0x2b3, size: SegmentSize::M256, base: K4, flags: 0 };
+const WIDE: Segment = Segment { ea: EA + 0x1000_0000, vsid: 0x2b4, size: SegmentSize::M256, base: K64, flags: 0 };
+
+fn run(t: &mut Report) {
+    space::standard();
+    SEGMENT.install(FREE_SLOT);
+    WIDE.install(FREE_SLOT + 1);
+    if t.differs_on_qemu("mmio", "there a load from nothing is a machine check, and cacheable nothing cannot be mapped") {
+        t.is_true("started", true);
+        return;
+    }
+    let hole = 1 << 40;
+    SEGMENT.enter(EA, hole, K4, DEVICE).expect("a hole");
+    SEGMENT.enter(EA + 0x1000, platform::memory() + 0x1_0000, K4, DEVICE).expect("the end of memory");
+    WIDE.enter(WIDE.ea, hole + 0x100_0000, K64, DEVICE).expect("a wide hole");
+    for ea in [EA, EA + 0x1000, WIDE.ea + 0x8000] {
+        loads(t, ea);
+        stores(t, ea);
+    }
+    vectors(t);
+    updates(t);
+    straddling(t);
+    cacheable(t);
+    let c = run_virtual(&[insn::ld(3, 0, 3)], true, DATA_EA, 0);
+    t.is_true("alive", c.finished());
+}
+
+fn loads(t: &mut Report, ea: u64) {
+    let ones = u64::MAX;
+    for problem in [false, true] {
+        for (name, word, want) in [
+            ("lbz", insn::lbz(5, 0x10, 3), 0xff),
+            ("lhz", insn::lhz(5, 0x10, 3), 0xffff),
+            ("lha", insn::lha(5, 0x10, 3), ones),
+            ("lwz", insn::lwz(5, 0x10, 3), 0xffff_ffff),
+            ("lwa", insn::ld(5, 0x10, 3) | 2, ones),
+            ("ld", insn::ld(5, 0x10, 3), ones),
+            ("lbzx", insn::lbzx(5, 4, 3), 0xff),
+            ("lwzx", insn::lwzx(5, 4, 3), 0xffff_ffff),
+            ("ldx", insn::ldx(5, 4, 3), ones),
+            ("lwbrx", insn::lwbrx(5, 4, 3), 0xffff_ffff),
+            ("ldbrx", insn::ldbrx(5, 4, 3), ones),
+            ("lhbrx", x(31, 5, 4, 3, 790), 0xffff),
+            ("lwax", x(31, 5, 4, 3, 341), ones),
+            ("lhax", x(31, 5, 4, 3, 343), ones),
+        ] {
+            let c = run_virtual(&[NOP, word, insn::li(6, 1)], problem, ea, 0x10);
+            t.same(name, c.vector().0, Vector::SYSTEM_CALL.0);
+            t.same(name, c.gpr[5], want);
+            t.same("went-on", c.gpr[6], 1);
+        }
+    }
+}
+
+fn stores(t: &mut Report, ea: u64) {
+    for problem in [false, true] {
+        for (name, word) in [
+            ("stb", insn::stb(4, 0x10, 3)),
+            ("sth", insn::sth(4, 0x10, 3)),
+            ("stw", insn::stw(4, 0x10, 3)),
+            ("std", insn::std(4, 0x10, 3)),
+            ("stdx", insn::stdx(4, 0, 3)),
+            ("stwbrx", insn::stwbrx(4, 0, 3)),
+            ("stdbrx", x(31, 4, 0, 3, 660)),
+        ] {
+            let c = run_virtual(&[NOP, word, insn::ld(5, 0x10, 3)], problem, ea, 0);
+            t.same(name, c.vector().0, Vector::SYSTEM_CALL.0);
+            t.same("store-lost", c.gpr[5], u64::MAX);
+        }
+    }
+}
+
+/// Runs with the floating point and vector units on, r4 = DATA_EA.
+fn with_units(code: &[u32]) -> Context {
+    place(code);
+    let mut c = Context { nip: CODE_EA, msr: MSR_PROBLEM, ..Context::ZERO };
+    c.msr |= (Msr::FP | Msr::VEC | Msr::VSX).bits();
+    c.gpr[3] = EA;
+    c.gpr[4] = DATA_EA;
+    guests::cpu::mtspr::<{ spr::DEC }>(0x7fff_ffff);
+    run_context(&mut c);
+    c
+}
+
+fn vectors(t: &mut Report) {
+    for (name, load, store, dwords) in [
+        ("lfd", insn::lfd(7, 0, 3), insn::stfd(7, 0, 4), 1),
+        ("lvx", insn::lvx(7, 0, 3), insn::stvx(7, 0, 4), 2),
+        ("lxvd2x", insn::lxvd2x(7, 0, 3), insn::stxvd2x(7, 0, 4), 2),
+        ("lxvd2x-high", insn::lxvd2x(7, 0, 3) | 1, insn::stxvd2x(7, 0, 4) | 1, 2),
+        ("lxvw4x", x(31, 7, 0, 3, 780), x(31, 7, 0, 4, 908), 2),
+    ] {
+        fill(DATA, 16, 0);
+        let c = with_units(&[load, store]);
+        t.same(name, c.vector().0, Vector::SYSTEM_CALL.0);
+        for i in 0..dwords {
+            t.same("vector-ones", read64(DATA + 8 * i), u64::MAX);
+        }
+    }
+    for (name, store) in [
+        ("stfd", insn::stfd(7, 0, 3)),
+        ("stvx", insn::stvx(7, 0, 3)),
+        ("stxvd2x", insn::stxvd2x(7, 0, 3)),
+        ("stfs", 52 << 26 | 7 << 21 | 3 << 16),
+    ] {
+        let c = with_units(&[store]);
+        t.same(name, c.vector().0, Vector::SYSTEM_CALL.0);
+    }
+    let c = with_units(&[48 << 26 | 7 << 21 | 3 << 16]); // lfs
+    t.same("lfs", c.vector().0, Vector::SYSTEM_CALL.0);
+    write64(DATA, 0);
+}
+
+fn updates(t: &mut Report) {
+    let c = run_virtual(&[insn::lwzu(5, 0x20, 3)], true, EA, 0);
+    t.same("lwzu", c.gpr[5], 0xffff_ffff);
+    t.same("lwzu-address", c.gpr[3], EA + 0x20);
+    let c = run_virtual(&[insn::stwu(4, 0x20, 3)], true, EA, 0);
+    t.same("stwu-address", c.gpr[3], EA + 0x20);
+    let c = run_virtual(&[insn::ld(5, 0x20, 3) | 1], true, EA, 0);
+    t.same("ldu", c.gpr[5], u64::MAX);
+    t.same("ldu-address", c.gpr[3], EA + 0x20);
+    let c = run_virtual(&[insn::std(4, 0x28, 3) | 1], true, EA, 0);
+    t.same("stdu-address", c.gpr[3], EA + 0x28);
+    // Into the register that holds the address.
+    let c = run_virtual(&[insn::ld(3, 0, 3)], true, EA, 0);
+    t.same("own-address", c.gpr[3], u64::MAX);
+    // Cache operations on nothing do nothing.
+    for (name, word) in [("dcbf", x(31, 0, 0, 3, 86)), ("dcbst", x(31, 0, 0, 3, 54)), ("icbi", x(31, 0, 0, 3, 982))] {
+        let c = run_virtual(&[word], true, EA, 0);
+        t.note(format_args!("{name} {:#x}", c.arrival));
+        t.is_true(name, c.finished() || c.vector() == Vector::DATA_STORAGE);
+    }
+}
+
+/// One access of which a part is memory: it must not hang, whatever it gives.
+fn straddling(t: &mut Report) {
+    SEGMENT.enter(EA + 0x2000, 0x300_0000, K4, space::READ_WRITE).expect("memory");
+    let c = run_virtual(&[insn::ld(5, 0, 3)], true, EA + 0x1ffc, 0);
+    t.note(format_args!("straddling: {:#x} {:#x}", c.arrival, c.gpr[5]));
+    t.is_true("straddling", c.arrival != 0);
+    // Nothing, in real mode: cacheable.
+    let mut c = Context { nip: place(&[insn::ld(5, 0, 3)]), msr: MSR_REAL, ..Context::ZERO };
+    c.gpr[3] = 1 << 40;
+    run_context(&mut c);
+    t.is_true("real-mode", matches!(c.vector(), Vector::MACHINE_CHECK | Vector::DATA_STORAGE));
+    t.same("real-mode-srr0", c.nip, CODE);
+}
+
+fn cacheable(t: &mut Report) {
+    let ea = EA + 0x10_0000;
+    SEGMENT.enter(ea, 1 << 41, K4, space::READ_WRITE).expect("cacheable nothing");
+    for problem in [false, true] {
+        let c = run_virtual(&[NOP, insn::ld(5, 8, 3)], problem, ea, 0);
+        t.same("cacheable-load", c.vector().0, Vector::MACHINE_CHECK.0);
+        t.same("cacheable-load-srr0", c.nip, CODE_EA + 4);
+        let c = run_virtual(&[NOP, insn::std(5, 8, 3)], problem, ea, 0);
+        t.same("cacheable-store", c.vector().0, Vector::MACHINE_CHECK.0);
+        let c = run_virtual(&[insn::mtspr(spr::CTR, 3), insn::BCTR], problem, ea, 0);
+        t.same("cacheable-fetch", c.vector().0, Vector::MACHINE_CHECK.0);
+        t.same("cacheable-fetch-srr0", c.nip, ea);
+        // No execute was asked for in the inhibited one: that comes first.
+        let c = run_virtual(&[insn::mtspr(spr::CTR, 3), insn::BCTR], problem, EA, 0);
+        t.same("inhibited-fetch", c.vector().0, Vector::INST_STORAGE.0);
+        t.same("inhibited-fetch-srr1", c.srr1_status(), 0x1000_0000);
+    }
+    // Without N and G it is the fetch itself that fails.
+    let ea = EA + 0x11_0000;
+    SEGMENT.enter(ea, 1 << 42, K4, HpteR::I | 2).expect("executable nothing");
+    let c = run_virtual(&[insn::mtspr(spr::CTR, 3), insn::BCTR], true, ea, 0);
+    t.is_true("executable", matches!(c.vector(), Vector::MACHINE_CHECK | Vector::INST_STORAGE));
+}

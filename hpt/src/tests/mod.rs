@@ -1,0 +1,6 @@
+//! Tests.
+
+mod mock;
+mod random;
+mod unit;
+mod world;

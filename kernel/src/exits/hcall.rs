@@ -1,0 +1,247 @@
+//! Hypercalls in virtual mode: those that real mode never does, and those that it found too hard.
+//!
+//! To add one: its number in `power::hcall`, a handler here or in `realmode::hcalls` (and its row in the table there), and
+//! its name in the device tree's `ibm,hypertas-functions` if PAPR has one for it.
+
+use hpt::{BULK_MAX, HptError, Target};
+use papr::cpuchars::{self, SetMode};
+use papr::vpa::{Area, Change, Request, SHARED_PROCESSOR, offset};
+use power::hcall::flags;
+use power::regs::Lpcr;
+use power::{GuestReal, Hcall, HpteR, HpteV, PteIndex, Status};
+use realmode::machine::VirtualMode;
+
+use super::{After, rtas};
+use crate::console;
+use crate::partition::memory::MemoryError;
+use crate::partition::Partition;
+
+/// A call's end: its status, or what becomes of the partition.
+type Outcome = Result<Status, After>;
+
+/// Carries out the call in the vCPU's registers.
+pub fn handle(partition: &mut Partition, server: usize) -> After {
+    let regs = &mut partition.vcpus[server].regs;
+    let call = Hcall(regs.gpr[3]);
+    let args: [u64; 8] = core::array::from_fn(|n| regs.gpr[4 + n]);
+    let outcome = match call {
+        Hcall::ENTER | Hcall::REMOVE | Hcall::PROTECT | Hcall::READ | Hcall::BULK_REMOVE | Hcall::CLEAR_MOD
+        | Hcall::CLEAR_REF | Hcall::PAGE_INIT => pages(partition, server, call, args),
+        Hcall::LOGICAL_CI_LOAD | Hcall::LOGICAL_CACHE_LOAD => load(partition, server, args),
+        Hcall::LOGICAL_CI_STORE | Hcall::LOGICAL_CACHE_STORE => store(partition, args),
+        Hcall::REGISTER_VPA => register_vpa(partition, args),
+        Hcall::SET_MODE => set_mode(partition, args),
+        Hcall::PUT_TERM_CHAR => Ok(put_term_char(partition, args)),
+        Hcall::GET_TERM_CHAR => Ok(get_term_char(partition, server, args)),
+        Hcall::GET_CPU_CHARACTERISTICS => {
+            let known = cpuchars::unknown_firmware(partition.core.features.generation);
+            partition.vcpus[server].regs.gpr[4..6].copy_from_slice(&[known.character, known.behaviour]);
+            Ok(Status::SUCCESS)
+        }
+        Hcall::HOME_NODE_ASSOCIATIVITY => {
+            let vcpus = partition.vcpus.len() as u64;
+            cpuchars::home_node(args[0], args[1], |n| n < vcpus)
+                .map(|domains| partition.vcpus[server].regs.gpr[4..10].copy_from_slice(&domains))
+                .map_or_else(Ok, |()| Ok(Status::SUCCESS))
+        }
+        Hcall::REGISTER_PROC_TBL => Ok(register_process_table(partition, args)),
+        Hcall::RTAS => return rtas::handle(partition, server),
+        _ => Ok(Status::FUNCTION),
+    };
+    match outcome {
+        Ok(status) => {
+            partition.vcpus[server].regs.gpr[3] = status.0 as u64;
+            After::Continue
+        }
+        Err(after) => after,
+    }
+}
+
+/// The end of a partition that the host has no memory for.
+fn exhausted(partition: &Partition) -> After {
+    After::Stop(alloc::format!(
+        "the host has no memory left for partition {} ({} MiB)",
+        partition.name,
+        partition.bytes >> 20
+    ))
+}
+
+/// The page table calls: once more, with the pages they need made usable when real mode had found them wanting.
+fn pages(partition: &mut Partition, server: usize, call: Hcall, a: [u64; 8]) -> Outcome {
+    let core = partition.core;
+    let (mmu, machine) = (core.mmu(), VirtualMode::new(core.lpid));
+    let regs = &mut partition.vcpus[server].regs;
+    for attempt in 0..3 {
+        let index = PteIndex(a[1]);
+        let result = match call {
+            Hcall::ENTER => mmu.enter(&machine, a[0], index, HpteV(a[2]), HpteR(a[3])).map(|at| regs.gpr[4] = at.0),
+            Hcall::REMOVE => mmu
+                .remove(&machine, a[0], index, a[2])
+                .map(|(v, r)| regs.gpr[4..6].copy_from_slice(&[v.0, r.0])),
+            Hcall::PROTECT => mmu.protect(&machine, a[0], index, a[2]),
+            Hcall::READ if a[0] & flags::READ_4 != 0 => mmu.read_4(index).map(|four| {
+                four.iter().enumerate().for_each(|(n, (v, r))| {
+                    regs.gpr[4 + 2 * n..6 + 2 * n].copy_from_slice(&[v.0, r.0]);
+                });
+            }),
+            Hcall::READ => mmu.read(index).map(|(v, r)| regs.gpr[4..6].copy_from_slice(&[v.0, r.0])),
+            Hcall::BULK_REMOVE => {
+                let mut specifiers: [u64; 2 * BULK_MAX] = core::array::from_fn(|n| regs.gpr[4 + n]);
+                let result = mmu.bulk_remove(&machine, &mut specifiers);
+                regs.gpr[4..4 + 2 * BULK_MAX].copy_from_slice(&specifiers);
+                result
+            }
+            Hcall::CLEAR_MOD => mmu.clear_mod(&machine, index).map(|r| regs.gpr[4] = r.0),
+            Hcall::CLEAR_REF => mmu.clear_ref(&machine, index).map(|r| regs.gpr[4] = r.0),
+            _ => mmu.page_init(&machine, a[0], GuestReal(a[1]), GuestReal(a[2])),
+        };
+        match result {
+            Ok(()) => return Ok(Status::SUCCESS),
+            Err(HptError::TooHard) if attempt < 2 => {}
+            Err(error) => return Ok(error.into()),
+        }
+        // Which page it was does not come back: all that the call names are made usable.
+        let (to, from) = match call {
+            Hcall::ENTER => (a[3] & HpteR::RPN, None),
+            Hcall::PAGE_INIT => (a[1], (a[0] & flags::COPY_PAGE != 0).then_some(a[2])),
+            _ => continue,
+        };
+        for (at, write) in [(Some(to), true), (from, false)] {
+            let Some(at) = at else { continue };
+            if partition.memory.make_usable(GuestReal(at), write) == Err(MemoryError::Exhausted) {
+                return Err(exhausted(partition));
+            }
+        }
+    }
+    Ok(Status::BUSY)
+}
+
+fn status_of(partition: &Partition, result: Result<(), MemoryError>) -> Outcome {
+    match result {
+        Ok(()) => Ok(Status::SUCCESS),
+        Err(MemoryError::NoRam) => Ok(Status::PARAMETER),
+        Err(MemoryError::Exhausted) => Err(exhausted(partition)),
+    }
+}
+
+/// H_LOGICAL_CI_LOAD of memory that was not populated. Size and alignment have been checked.
+fn load(partition: &mut Partition, server: usize, [size, at, ..]: [u64; 8]) -> Outcome {
+    if let Some(Target::Device(..)) = partition.core.slots.find(GuestReal(at)) {
+        return Ok(Status::PARAMETER);
+    }
+    let at = GuestReal(at);
+    let value = match size {
+        1 => partition.memory.read_be::<1>(at),
+        2 => partition.memory.read_be::<2>(at),
+        4 => partition.memory.read_be::<4>(at),
+        _ => partition.memory.read_be::<8>(at),
+    };
+    let result = value.map(|value| partition.vcpus[server].regs.gpr[4] = value);
+    status_of(partition, result)
+}
+
+/// H_LOGICAL_CI_STORE, likewise.
+fn store(partition: &mut Partition, [size, at, value, ..]: [u64; 8]) -> Outcome {
+    let bytes = value.to_be_bytes();
+    let from = bytes.get(8usize.saturating_sub(size as usize)..).unwrap_or(&bytes);
+    let result = partition.memory.write(GuestReal(at), from);
+    status_of(partition, result)
+}
+
+/// H_REGISTER_VPA (PAPR 14.11.3.2): the areas that a vCPU shares with the hypervisor.
+fn register_vpa(partition: &mut Partition, [flags, target, address, ..]: [u64; 8]) -> Outcome {
+    let Some(target) = usize::try_from(target).ok().filter(|n| *n < partition.vcpus.len()) else {
+        return Ok(Status::PARAMETER);
+    };
+    let request = match Request::decode(flags, address) {
+        Ok(request) => request,
+        Err(status) => return Ok(status),
+    };
+    let length = match request.length_at() {
+        None => Ok(0),
+        Some((at, 2)) => partition.memory.read_be::<2>(at),
+        Some((at, _)) => partition.memory.read_be::<4>(at),
+    };
+    let length = match length {
+        Ok(length) => length as u32,
+        Err(error) => return status_of(partition, Err(error)),
+    };
+    // The whole area must be memory before anything is registered.
+    if let Request::Register(_, at) = request {
+        let end = at.0.checked_add(u64::from(length)).filter(|end| *end <= partition.bytes);
+        if end.is_none() {
+            return Ok(Status::PARAMETER);
+        }
+    }
+    match partition.vcpus[target].vpa.apply(request, length) {
+        Ok(Change::Registered(Area::Vpa, region)) => {
+            let at = GuestReal(region.base.0 + offset::STATUS);
+            let result = partition.memory.write(at, &[SHARED_PROCESSOR]);
+            status_of(partition, result)
+        }
+        Ok(_) => Ok(Status::SUCCESS),
+        Err(status) => Ok(status),
+    }
+}
+
+/// H_SET_MODE (PAPR 14.5.4.3): how interrupts are taken. Breakpoint registers are refused: nobody would switch them back.
+fn set_mode(partition: &mut Partition, a: [u64; 8]) -> Outcome {
+    let ail = |on| if on { Lpcr::AIL } else { Lpcr::empty() };
+    match cpuchars::set_mode(partition.core.features.generation, a[0], a[1], a[2], a[3]) {
+        Ok(SetMode::LittleEndian(on)) => {
+            partition.set_interrupt_mode(Lpcr::ILE, if on { Lpcr::ILE } else { Lpcr::empty() });
+            Ok(Status::SUCCESS)
+        }
+        Ok(SetMode::InterruptsTranslated(on)) => {
+            partition.set_interrupt_mode(Lpcr::AIL, ail(on));
+            Ok(Status::SUCCESS)
+        }
+        Ok(SetMode::Ciabr(0) | SetMode::Dawr { dawrx: 0, .. }) => Ok(Status::SUCCESS),
+        Ok(SetMode::Ciabr(_) | SetMode::Dawr { .. }) => Ok(Status::P2),
+        Err(status) => Ok(status),
+    }
+}
+
+/// H_REGISTER_PROC_TBL (LoPAR 14.5.4.9): a guest with hashed page tables has none to register, and says so.
+fn register_process_table(partition: &Partition, [flags, ..]: [u64; 8]) -> Status {
+    match flags {
+        _ if !partition.core.features.partition_table => Status::FUNCTION,
+        0 => Status::SUCCESS,
+        _ => Status::PARAMETER,
+    }
+}
+
+/// Does the number name the first vty? 0 does, too.
+fn is_vty(unit: u64) -> bool {
+    unit == 0 || unit == u64::from(papr::tree::FIRST_VTY)
+}
+
+/// H_PUT_TERM_CHAR (PAPR 16.5.1): what is put goes to the physical console at once.
+fn put_term_char(partition: &mut Partition, [unit, length, high, low, ..]: [u64; 8]) -> Status {
+    if !is_vty(unit) {
+        return Status::PARAMETER;
+    }
+    let status = partition.vty.put_term_char(length, high, low);
+    flush(partition);
+    status
+}
+
+/// Writes out what the partition has put on its console.
+pub fn flush(partition: &mut Partition) {
+    let (a, b) = partition.vty.output.chunks();
+    console::raw(a);
+    console::raw(b);
+    let n = a.len() + b.len();
+    partition.vty.output.consume(n);
+}
+
+/// H_GET_TERM_CHAR (PAPR 16.5.2).
+fn get_term_char(partition: &mut Partition, server: usize, [unit, ..]: [u64; 8]) -> Status {
+    if !is_vty(unit) {
+        return Status::PARAMETER;
+    }
+    let (length, high, low) = partition.vty.get_term_char();
+    partition.vcpus[server].regs.gpr[4..7].copy_from_slice(&[length, high, low]);
+    partition.update_vty_interrupt();
+    Status::SUCCESS
+}

@@ -1,0 +1,73 @@
+//! Loads and stores where a partition has neither memory nor a device: an empty bus. Loads read all ones, stores are
+//! dropped.
+
+use hpt::{AccessKind, XlateError};
+use papr::mmio::{Instruction, Target as Register, decode};
+use power::interrupt::Vector;
+use power::regs::Msr;
+use power::slb::SlbV;
+use power::GuestReal;
+use realmode::inject_saved;
+
+use super::{After, storage};
+use crate::log;
+use crate::partition::Partition;
+
+/// SRR1 of a program interrupt: illegal instruction (IBM bit 44).
+const ILLEGAL: u64 = 0x8_0000;
+/// How many accesses to nowhere a partition gets a line for.
+const LOGGED: u32 = 8;
+
+/// Emulates the instruction at the vCPU's `pc`, whose access went to `real`.
+pub fn emulate(partition: &mut Partition, server: usize, real: GuestReal) -> Result<(), After> {
+    let Some(word) = fetch(partition, server) else {
+        // The instruction itself is not to be had: the guest runs again and faults on it, or not.
+        return Ok(());
+    };
+    let logged = partition.accesses_to_nowhere < LOGGED;
+    partition.accesses_to_nowhere = partition.accesses_to_nowhere.saturating_add(1);
+    let name = &partition.name;
+    let regs = &mut partition.vcpus[server].regs;
+    let pc = regs.pc;
+    let Some(Instruction { store, target, update }) = decode(word) else {
+        log!("{name}: access to {real:#x}, where nothing is, by instruction {word:#010x} at {pc:#x} that is not emulated");
+        inject_saved(regs, Vector::PROGRAM, ILLEGAL);
+        return Ok(());
+    };
+    if logged {
+        let what = if store { "store to" } else { "load from" };
+        log!("{name}: {what} {real:#x}, where nothing is, at {pc:#x}");
+    }
+    if let (false, Register::Gpr { number, value }) = (store, target) {
+        regs.gpr[number as usize] = value;
+    }
+    if let Some(base) = update {
+        regs.gpr[base as usize] = regs.fault.ea;
+    }
+    regs.pc = pc.wrapping_add(4);
+    Ok(())
+}
+
+/// The instruction word at `pc`, through the guest's own translation.
+fn fetch(partition: &Partition, server: usize) -> Option<u32> {
+    let regs = &partition.vcpus[server].regs;
+    let slb = if regs.msr().contains(Msr::IR) { segment(regs, regs.pc)? } else { partition.core.vrma };
+    let access = storage::access(regs, regs.pc, slb, AccessKind::Execute);
+    let host = match partition.core.mmu().xlate(&access) {
+        Ok(translation) => translation.real,
+        Err(XlateError::NotFound(_) | XlateError::Denied(_) | XlateError::Busy) => return None,
+    };
+    let mut bytes = [0; 4];
+    partition.memory.read(host, &mut bytes).ok()?;
+    let little = regs.msr().contains(Msr::LE);
+    Some(if little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
+}
+
+/// The VSID dword of the segment that an address is in, among those saved with the vCPU.
+fn segment(regs: &realmode::layout::Vcpu, ea: u64) -> Option<SlbV> {
+    regs.slb.get(..regs.slb_count as usize)?.iter().find_map(|entry| {
+        let slb = SlbV(entry.v);
+        let shift = slb.segment().shift();
+        (entry.e >> shift == ea >> shift).then_some(slb)
+    })
+}

@@ -1,0 +1,112 @@
+//! H_RTAS: the run-time services, on behalf of [`papr::rtas`].
+
+use core::sync::atomic::Ordering;
+
+use papr::rtas::{Action, Call, CpuState, Entitlement, MAX_BYTES, Platform, StartError, dispatch};
+use papr::xics;
+use power::{GuestReal, Status};
+
+use super::After;
+use crate::partition::memory::MemoryError;
+use crate::partition::{Partition, State};
+use crate::{clock, console};
+
+/// Carries out the call whose argument buffer r4 names.
+pub fn handle(partition: &mut Partition, server: usize) -> After {
+    let at = GuestReal(partition.vcpus[server].regs.gpr[4]);
+    let mut finish = |partition: &mut Partition, status: Status| {
+        partition.vcpus[server].regs.gpr[3] = status.0 as u64;
+    };
+    let mut buffer = [0; MAX_BYTES];
+    // The buffer may end with memory: as much of it as there is.
+    let room = partition.bytes.saturating_sub(at.0).min(MAX_BYTES as u64) as usize;
+    if at.0 & 3 != 0 || partition.memory.read(at, &mut buffer[..room]).is_err() {
+        finish(partition, Status::PARAMETER);
+        return After::Continue;
+    }
+    let Ok(call) = Call::parse(&buffer[..room]) else {
+        finish(partition, Status::PARAMETER);
+        return After::Continue;
+    };
+    let answer = dispatch(&call, &mut Services(partition));
+    let results = GuestReal(at.0 + call.results_offset());
+    match partition.memory.write(results, &answer.results) {
+        Ok(()) => finish(partition, Status::SUCCESS),
+        Err(MemoryError::NoRam) => finish(partition, Status::PARAMETER),
+        Err(MemoryError::Exhausted) => return After::Stop("the host has no memory left".into()),
+    }
+    match answer.action {
+        None => After::Continue,
+        Some(Action::PowerOff) => After::PowerOff,
+        Some(Action::Reboot) => After::Reboot,
+        Some(Action::StopSelf) => {
+            partition.vcpus[server].state = State::Stopped;
+            partition.core.vcpus[server].started.store(false, Ordering::Release);
+            After::Yield
+        }
+        Some(Action::OsTerm(text)) => {
+            let mut words = [0; 128];
+            let room = partition.bytes.saturating_sub(text.0).min(words.len() as u64) as usize;
+            let _ = partition.memory.read(text, &mut words[..room]);
+            let words = words.split(|b| *b == 0).next().unwrap_or(&[]);
+            let words = alloc::string::String::from_utf8_lossy(words);
+            After::Stop(alloc::format!("partition {} crashed: {}", partition.name, words.escape_debug()))
+        }
+    }
+}
+
+struct Services<'a>(&'a mut Partition);
+
+impl Platform for Services<'_> {
+    fn clock_ns(&mut self) -> u64 {
+        self.0.clock.now(clock::now())
+    }
+
+    fn set_clock_ns(&mut self, ns: u64) {
+        self.0.clock.set(clock::now(), ns);
+    }
+
+    fn start_cpu(&mut self, server: u32, entry: GuestReal, r3: u64) -> Result<(), StartError> {
+        match self.cpu_state(server) {
+            None => Err(StartError::NoSuchCpu),
+            Some(CpuState::Stopped) => {
+                self.0.start_vcpu(server, entry, r3);
+                Ok(())
+            }
+            Some(_) => Err(StartError::NotStopped),
+        }
+    }
+
+    fn cpu_state(&mut self, server: u32) -> Option<CpuState> {
+        let vcpu = self.0.vcpus.get(server as usize)?;
+        Some(if vcpu.state == State::Stopped { CpuState::Stopped } else { CpuState::NotStopped })
+    }
+
+    fn display(&mut self, byte: u8) {
+        console::raw(&[byte]);
+    }
+
+    fn write(&mut self, at: GuestReal, bytes: &[u8]) -> bool {
+        self.0.memory.write(at, bytes).is_ok()
+    }
+
+    fn entitlement(&self) -> Entitlement {
+        Entitlement { cpus: self.0.vcpus.len() as u32, memory_bytes: self.0.bytes, uuid: None }
+    }
+
+    fn set_xive(&mut self, source: u32, server: u32, priority: u8) -> Result<(), xics::Error> {
+        self.0.core.xics.set_xive(source, server, priority).map(drop)
+    }
+
+    fn get_xive(&mut self, source: u32) -> Result<(u32, u8), xics::Error> {
+        self.0.core.xics.get_xive(source)
+    }
+
+    fn int_off(&mut self, source: u32) -> Result<(), xics::Error> {
+        self.0.core.xics.int_off(source).map(drop)
+    }
+
+    fn int_on(&mut self, source: u32) -> Result<(), xics::Error> {
+        self.0.core.xics.int_on(source).map(drop)
+    }
+}

@@ -1,0 +1,131 @@
+//! Storage faults in virtual mode: memory that has to be populated or made private, the real mode area, and addresses
+//! where there is nothing.
+
+use hpt::{Access, AccessKind, Escalation, HptError, Resolved};
+use power::interrupt::Vector;
+use power::regs::{Dsisr, Msr};
+use power::slb::SlbV;
+use power::{Ea, GuestReal, HpteR, HpteV, PageSize};
+use realmode::inject_saved;
+use realmode::layout::{StorageFault, Vcpu};
+use realmode::machine::VirtualMode;
+
+use super::{After, mmio};
+use crate::partition::Partition;
+use crate::partition::memory::MemoryError;
+
+/// How often a fault may lead to another change of its page before the guest is let go to fault again.
+const ATTEMPTS: usize = 4;
+
+/// What the fault was: a fetch, a store or a load.
+pub fn kind(fault: &StorageFault) -> AccessKind {
+    let store = Dsisr::from_bits_retain(fault.cause).contains(Dsisr::ISSTORE);
+    match (fault.fetch, store) {
+        (true, _) => AccessKind::Execute,
+        (false, true) => AccessKind::Write,
+        (false, false) => AccessKind::Read,
+    }
+}
+
+/// The access behind a fault of this vCPU.
+pub fn access(regs: &Vcpu, ea: u64, slb: SlbV, kind: AccessKind) -> Access {
+    let relocate = if kind == AccessKind::Execute { Msr::IR } else { Msr::DR };
+    let (amr, iamr) = if regs.msr().contains(relocate) { (regs.amr, regs.iamr) } else { (0, 0) };
+    Access { ea: Ea(ea), slb, kind, problem_state: regs.msr().contains(Msr::PR), amr, iamr }
+}
+
+/// Handles the fault that real mode has left in the vCPU.
+pub fn handle(partition: &mut Partition, server: usize) -> After {
+    let fault = partition.vcpus[server].regs.fault;
+    let result = match fault.escalation {
+        Some(escalation) => backed(partition, server, &fault, &escalation),
+        None => real_mode(partition, server, &fault),
+    };
+    match result {
+        Ok(()) => After::Continue,
+        Err(after) => after,
+    }
+}
+
+fn usable(partition: &Partition, real: GuestReal, store: bool) -> Result<bool, After> {
+    match partition.memory.make_usable(real, store) {
+        Ok(()) => Ok(true),
+        Err(MemoryError::NoRam) => Ok(false),
+        Err(MemoryError::Exhausted) => Err(After::Stop(alloc::format!(
+            "the host has no memory left for partition {} ({} MiB)",
+            partition.name,
+            partition.bytes >> 20
+        ))),
+    }
+}
+
+/// A fault whose entry is known: make the page what the access needs, then the entry.
+fn backed(
+    partition: &mut Partition,
+    server: usize,
+    fault: &StorageFault,
+    escalation: &Escalation,
+) -> Result<(), After> {
+    let core = partition.core;
+    let kind = kind(fault);
+    let real = real_address(escalation, fault.ea);
+    for _ in 0..ATTEMPTS {
+        match core.mmu().resolve(&VirtualMode::new(core.lpid), escalation, kind) {
+            Resolved::Installed | Resolved::Changed => return Ok(()),
+            Resolved::Blocked(_) => {
+                if !usable(partition, real, kind == AccessKind::Write)? {
+                    return Ok(());
+                }
+            }
+            Resolved::NoPage => return nothing_there(partition, server, fault, real, Some(escalation.guest_r)),
+        }
+    }
+    Ok(())
+}
+
+/// Where in the partition an address leads.
+fn real_address(escalation: &Escalation, ea: u64) -> GuestReal {
+    let size = power::hpte::page_sizes(HpteV(escalation.v.0), escalation.r).map_or(PageSize::K4, |(_, actual)| actual);
+    let low = size.bytes() - 1;
+    GuestReal(escalation.guest_r.0 & HpteR::RPN & !low | ea & low)
+}
+
+/// A guest in real mode reached a page that has no entry yet: the hypervisor inserts it, on first touch as all else.
+fn real_mode(partition: &mut Partition, server: usize, fault: &StorageFault) -> Result<(), After> {
+    let core = partition.core;
+    let slb = SlbV(fault.slb_v);
+    let real = GuestReal(slb.offset(Ea(fault.ea)));
+    if !usable(partition, real, kind(fault) == AccessKind::Write)? {
+        return nothing_there(partition, server, fault, real, None);
+    }
+    let size = slb.base_page().unwrap_or(PageSize::K64);
+    match core.mmu().insert_vrma(&VirtualMode::new(core.lpid), size, Ea(fault.ea)) {
+        Ok(_) | Err(HptError::TooHard) => Ok(()),
+        Err(_) => Err(After::Stop(alloc::format!(
+            "partition {}: no room in its page table for its real mode area at {real:#x}",
+            partition.name
+        ))),
+    }
+}
+
+/// No slot claims the address. A cache-inhibited access meets an empty bus; for anything else there should have been
+/// memory, and there is none.
+fn nothing_there(
+    partition: &mut Partition,
+    server: usize,
+    fault: &StorageFault,
+    real: GuestReal,
+    guest_r: Option<HpteR>,
+) -> Result<(), After> {
+    let inhibited = guest_r.is_some_and(|r| r.any(HpteR::I) && r.0 & HpteR::WIMG != HpteR::W | HpteR::I | HpteR::M);
+    if inhibited && !fault.fetch {
+        return mmio::emulate(partition, server, real);
+    }
+    let regs = &mut partition.vcpus[server].regs;
+    regs.dar = fault.ea;
+    // SRR1 and DSISR of a machine check for a real address that does not exist differ by processor; the guest's handler
+    // sees that it was not recovered, and by DAR where it was.
+    regs.dsisr = 0;
+    inject_saved(regs, Vector::MACHINE_CHECK, 0);
+    Ok(())
+}

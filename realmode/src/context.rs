@@ -1,0 +1,88 @@
+//! The registers that stay in the machine until another vCPU runs there: vector and floating point state and the switched
+//! special purpose registers.
+#![allow(unsafe_code)] // vector instructions by number: the hypervisor itself is soft-float
+
+use core::arch::asm;
+
+use power::Generation;
+use power::regs::Msr;
+
+use crate::layout::Context;
+use crate::sprs;
+
+// The words of `stxvd2x n,0,r4` and `lxvd2x n,0,r4`, for n from 0 to 63, r4 going up.
+macro_rules! vsx_all {
+    ($xo:literal) => {
+        concat!(
+            ".set .Lvsx, 0\n",
+            ".rept 64\n",
+            ".long (31 << 26) | ((.Lvsx & 31) << 21) | (4 << 11) | (", $xo, " << 1) | (.Lvsx >> 5)\n",
+            "addi 4, 4, 16\n",
+            ".set .Lvsx, .Lvsx + 1\n",
+            ".endr\n",
+        )
+    };
+}
+
+/// Makes vector and floating point instructions available for the length of a closure.
+///
+/// # Safety
+/// The closure leaves the registers as their owner should find them.
+unsafe fn with_vectors(body: impl FnOnce()) {
+    let bits = (Msr::FP | Msr::VEC | Msr::VSX).bits();
+    let old: u64;
+    // SAFETY: only makes facilities available.
+    unsafe {
+        asm!("mfmsr {o}", "or {n}, {o}, {b}", "mtmsrd {n}", "isync", o = out(reg) old, n = out(reg) _, b = in(reg) bits);
+    }
+    body();
+    // SAFETY: as it was before.
+    unsafe { asm!("mtmsrd {}", "isync", in(reg) old) };
+}
+
+/// Saves what the vCPU that owns the machine's registers has in them.
+///
+/// # Safety
+/// In hypervisor state on a CPU of that generation.
+pub unsafe fn save(generation: Generation, to: &mut Context) {
+    // SAFETY: stores to the context only; mffs and mfvscr read. VSCR goes through VSR 32, which has been stored.
+    unsafe {
+        with_vectors(|| {
+            asm!(
+                vsx_all!("972"),
+                ".long 0xfc00048e",    // mffs f0
+                "mr 4, 5",
+                ".long 0x7c002798",    // stxvd2x vs0,0,r4
+                ".long 0x10000604",    // mfvscr v0
+                "addi 4, 5, 16",
+                ".long 0x7c002799",    // stxvd2x vs32,0,r4
+                inout("r4") to.vsx.as_mut_ptr() => _, in("r5") &raw mut to.fpscr,
+            );
+        });
+        sprs::save(generation, &mut to.sprs);
+    }
+}
+
+/// Loads a vCPU's registers.
+///
+/// # Safety
+/// As for [`save`]; what was in the registers has been saved.
+pub unsafe fn load(generation: Generation, from: &mut Context) {
+    // SAFETY: loads from the context only, the status registers through VSR 0 and 32 before these are loaded.
+    unsafe {
+        sprs::load(generation, &from.sprs);
+        with_vectors(|| {
+            asm!(
+                "mr 4, 5",
+                ".long 0x7c002698",    // lxvd2x vs0,0,r4
+                ".long 0xfffe058e",    // mtfsf 0xff,f0 with L=1: all of FPSCR
+                "addi 4, 5, 16",
+                ".long 0x7c002699",    // lxvd2x vs32,0,r4
+                ".long 0x10000644",    // mtvscr v0
+                "mr 4, 6",
+                vsx_all!("844"),
+                out("r4") _, in("r5") &raw mut from.fpscr, in("r6") from.vsx.as_mut_ptr(),
+            );
+        });
+    }
+}
