@@ -38,13 +38,17 @@ pub fn mfmsr() -> u64 {
 /// Makes the instruction at a real address as it was just stored visible to fetches.
 pub fn sync_code(address: u64) {
     // SAFETY: cache management of memory that exists.
-    unsafe { asm!("dcbst 0, {0}", "sync", "icbi 0, {0}", "sync", "isync", in(reg) address, options(nostack)) };
+    unsafe {
+        asm!("dcbst 0, {0}", "sync", "icbi 0, {0}", "sync", "isync", in(reg) address, options(nostack))
+    };
 }
 
 /// `slbmte`: one SLB entry.
 pub fn slbmte(vsid_dword: u64, esid_dword: u64) {
     // SAFETY: programs run in real mode; translations matter to code under test alone.
-    unsafe { asm!("isync", "slbmte {}, {}", "isync", in(reg) vsid_dword, in(reg) esid_dword, options(nostack)) };
+    unsafe {
+        asm!("isync", "slbmte {}, {}", "isync", in(reg) vsid_dword, in(reg) esid_dword, options(nostack))
+    };
 }
 
 /// Orders everything.

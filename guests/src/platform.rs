@@ -19,16 +19,18 @@ pub(crate) fn keep(dtb: u64) {
     let size = u32::from_be_bytes(unsafe { source.add(4).cast::<[u8; 4]>().read_unaligned() }) as usize;
     // SAFETY: runs once, before any reference is made; size is checked.
     unsafe { core::ptr::copy_nonoverlapping(source, (&raw mut TREE).cast(), size.min(LIMIT)) };
+    let kept = &raw const TREE;
     // SAFETY: from here on the bytes do not change.
-    let bytes: &'static [u8] = unsafe { &(*(&raw const TREE)).0 };
+    let bytes: &'static [u8] = unsafe { &(*kept).0 };
     // SAFETY: nothing reads it yet.
     unsafe { PARSED = Fdt::new(bytes).ok() };
 }
 
 /// The device tree.
 pub fn tree() -> &'static Fdt<'static> {
+    let parsed = &raw const PARSED;
     // SAFETY: only `keep` writes it, before.
-    unsafe { (*(&raw const PARSED)).as_ref() }.expect("a flat device tree")
+    unsafe { (*parsed).as_ref() }.expect("a flat device tree")
 }
 
 /// A property of a node, as big endian cells; `None` if there is no such.
@@ -74,7 +76,8 @@ pub fn advertised(base: PageSize, actual: PageSize) -> bool {
     let (_, lp) = encode_page_sizes(base, actual).expect("a pair");
     let encoding = (lp >> 12) as u32;
     let bytes = cpu_property("ibm,segment-page-sizes").unwrap_or(&[]);
-    let cell = |i: usize| bytes.get(4 * i..4 * i + 4).map(|b| u32::from_be_bytes(b.try_into().expect("a cell")));
+    let cell =
+        |i: usize| bytes.get(4 * i..4 * i + 4).map(|b| u32::from_be_bytes(b.try_into().expect("a cell")));
     let mut i = 0;
     while let (Some(shift), Some(count)) = (cell(i), cell(i + 2)) {
         for n in 0..count as usize {
@@ -110,7 +113,9 @@ pub fn servers() -> impl Iterator<Item = u32> {
 
 /// The command line.
 pub fn bootargs() -> &'static str {
-    let value = tree().find_node("/chosen").and_then(|n| n.properties().find(|p| p.name == "bootargs").map(|p| p.value));
+    let value = tree()
+        .find_node("/chosen")
+        .and_then(|n| n.properties().find(|p| p.name == "bootargs").map(|p| p.value));
     value.and_then(|v| core::str::from_utf8(v).ok()).map_or("", |s| s.trim_end_matches('\0'))
 }
 

@@ -99,8 +99,13 @@ pub const DATA_EA: u64 = CODE_EA + 0x1_0000;
 pub const FREE_SLOT: u64 = 2;
 
 /// The segment of the program and the vectors.
-pub const LINEAR: Segment =
-    Segment { ea: 0xc000_0000_0000_0000, vsid: 0x100, size: SegmentSize::M256, base: PageSize::K64, flags: 0 };
+pub const LINEAR: Segment = Segment {
+    ea: 0xc000_0000_0000_0000,
+    vsid: 0x100,
+    size: SegmentSize::M256,
+    base: PageSize::K64,
+    flags: 0,
+};
 /// The segment of the code page.
 pub const USER: Segment =
     Segment { ea: CODE_EA, vsid: 0x101, size: SegmentSize::M256, base: PageSize::K64, flags: slb::VSID_KP };
@@ -134,7 +139,8 @@ pub fn run_virtual(code: &[u32], problem: bool, r3: u64, r4: u64) -> Context {
     crate::place(code);
     // In problem state EE is on: keep the decrementer away.
     mtspr::<{ spr::DEC }>(0x7fff_ffff);
-    let mut c = Context { nip: CODE_EA, msr: if problem { MSR_PROBLEM } else { MSR_VIRTUAL }, ..Context::ZERO };
+    let mut c =
+        Context { nip: CODE_EA, msr: if problem { MSR_PROBLEM } else { MSR_VIRTUAL }, ..Context::ZERO };
     c.gpr[3] = r3;
     c.gpr[4] = r4;
     run(&mut c);

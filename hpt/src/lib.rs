@@ -43,3 +43,6 @@ pub use table::{Hpt, Mapping, Occupancy};
 
 #[cfg(all(test, not(loom)))]
 mod tests;
+
+#[cfg(all(test, loom))]
+mod loom_tests;

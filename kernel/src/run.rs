@@ -46,8 +46,10 @@ pub fn start(map: &Map, features: &CpuFeatures) -> ! {
         epitaph::end(UNUSABLE, format_args!("{why}"));
     }
     log!("starting {}", partition.name);
+    let started = timebase();
     let end = run(&mut partition);
     hcall::flush(&mut partition);
+    log!("{} ran for {} us; {}", partition.name, (timebase() - started) / 512, partition.exits);
     match end {
         After::Stop(why) => epitaph::end(STOPPED, format_args!("{why}")),
         _ => epitaph::end(0, format_args!("partition {} switched itself off", partition.name)),
@@ -122,6 +124,7 @@ fn enter(partition: &mut Partition, server: usize, slice_end: u64) -> After {
     // SAFETY: EE is off as always, HSPRG0 is this CPU's, and there is no other CPU. The partition's page table names
     // nothing but its own memory, which is what the hpt crate sees to.
     let exit = unsafe { world::run(regs) };
+    partition.exits.count(exit);
     match exit {
         ExitCode::Hcall => hcall::handle(partition, server),
         ExitCode::Storage => storage::handle(partition, server),
@@ -157,8 +160,9 @@ fn deliver(core: &realmode::partition::Partition, regs: &mut Vcpu, slice_end: u6
     regs.hdec_at = if regs.watching_ee { slice_end.min(timebase() + WATCH) } else { slice_end };
 }
 
-/// Typed bytes go to the partition, as many as it has room for.
+/// What the partition has put on its console goes out, and typed bytes go to it, as many as it has room for.
 fn poll_console(partition: &mut Partition) {
+    hcall::flush(partition);
     opal::poll_events();
     let mut bytes = [0; 64];
     let room = partition.vty.input.room().min(bytes.len());
@@ -169,13 +173,14 @@ fn poll_console(partition: &mut Partition) {
 }
 
 /// Nothing to run: until the first decrementer or the next look at the console.
-fn sleep(partition: &Partition, next_poll: u64) {
+fn sleep(partition: &mut Partition, next_poll: u64) {
     let wake = partition
         .vcpus
         .iter()
         .filter(|vcpu| vcpu.state == State::Ceded)
         .map(|vcpu| vcpu.regs.dec_expires)
         .fold(next_poll, u64::min);
+    hcall::flush(partition);
     let left = wake.saturating_sub(timebase());
     if left > 0 {
         // SAFETY: DEC is the hypervisor's while no guest runs.

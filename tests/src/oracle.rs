@@ -45,7 +45,7 @@ pub fn qemu_args(case: &Case, machine: Machine, flat: &str, elf: &str) -> Vec<St
     let max_page = if case.huge_pages { "16M" } else { "64k" };
     [
         "-M",
-        &format!("pseries,cap-hpt-max-page-size={max_page},cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off,usb=off"),
+        &format!("pseries,ic-mode=xics,cap-hpt-max-page-size={max_page},cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off,usb=off"),
         "-cpu",
         machine.cpu(),
         "-accel",
@@ -63,7 +63,7 @@ pub fn qemu_args(case: &Case, machine: Machine, flat: &str, elf: &str) -> Vec<St
         "-append",
         case.append,
         "-rtc",
-        "base=utc",
+        "base=utc,clock=vm",
         "-nographic",
         "-nodefaults",
         "-serial",

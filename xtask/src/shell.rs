@@ -51,7 +51,7 @@ pub fn has(program: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
-/// Runs a program and gives what it wrote to its standard output; its standard error is shown only if it fails.
+/// Runs a program and gives what it wrote to its standard output. If it fails, all that it wrote is the message.
 pub fn output(command: &mut Command) -> Result<Vec<u8>, Failure> {
     let name = name(command);
     let output = command
@@ -61,13 +61,12 @@ pub fn output(command: &mut Command) -> Result<Vec<u8>, Failure> {
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.trim();
-    Err(Failure::new(format!(
-        "{name} failed ({}){}{said}",
-        output.status,
-        if said.is_empty() { "" } else { ":\n" }
-    )))
+    // Most programs complain on their standard error, some checkers on their standard output.
+    let said = if output.stderr.trim_ascii().is_empty() { output.stdout } else { output.stderr };
+    let said = String::from_utf8_lossy(&said);
+    let said = said.trim_end();
+    let colon = if said.is_empty() { "" } else { ":\n" };
+    Err(Failure::new(format!("{name} failed ({}){colon}{said}", output.status)))
 }
 
 /// The program and the first of its arguments, for messages.

@@ -140,12 +140,15 @@ fn run(t: &mut Report) {
     println!("@ bench h_random {}", calls(Hcall::RANDOM, [0; 3], [0; 2]));
 
     space::standard();
-    let segment = Segment { ea: 0x2000_0000, vsid: 0x2b3, size: SegmentSize::M256, base: PageSize::K64, flags: 0 };
+    let segment =
+        Segment { ea: 0x2000_0000, vsid: 0x2b3, size: SegmentSize::M256, base: PageSize::K64, flags: 0 };
     segment.install(FREE_SLOT);
     let pages = 500.min(platform::memory() / 0x1_0000 / 4);
     let fresh = platform::memory() / 2;
     for n in 0..pages {
-        segment.enter(segment.ea + n * 0x1_0000, fresh + n * 0x1_0000, PageSize::K64, READ_WRITE).expect("an entry");
+        segment
+            .enter(segment.ea + n * 0x1_0000, fresh + n * 0x1_0000, PageSize::K64, READ_WRITE)
+            .expect("an entry");
     }
     println!("@ bench first_touch {}", accesses(insn::std(5, 0, 3), segment.ea, 0x1_0000, pages));
     println!("@ bench touch_again {}", accesses(insn::std(5, 0, 3), segment.ea, 0x1_0000, pages));

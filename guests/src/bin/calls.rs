@@ -42,7 +42,9 @@ fn unknown(t: &mut Report) {
 
 fn breakpoints(t: &mut Report) {
     // Guests take H_PRIVILEGE for a host whose `sc 1` does not work.
-    for (call, arguments) in [(Hcall::SET_DABR, [0, 0]), (Hcall::SET_DABR, [0x1004, 0]), (Hcall::SET_XDABR, [0x1004, 3])] {
+    for (call, arguments) in
+        [(Hcall::SET_DABR, [0, 0]), (Hcall::SET_DABR, [0x1004, 0]), (Hcall::SET_XDABR, [0x1004, 3])]
+    {
         let s = status(call, &arguments);
         println!("@ note {}: {s:?}", call.name().unwrap_or("?"));
         t.is_true("dabr-not-privilege", s != Status::PRIVILEGE);
@@ -67,7 +69,10 @@ fn processor(t: &mut Report) {
     println!("@ note characteristics {:#x} behaviour {:#x}", a.r4(), a.r5());
     let a = hcall(Hcall::HOME_NODE_ASSOCIATIVITY, &[1, 0]);
     t.is_true("home-node", matches!(a.status, Status::SUCCESS | Status::FUNCTION));
-    if !t.differs_on_qemu("home-node-nobody", "it says H_P2 where the processor does not exist; others H_PARAMETER") {
+    if !t.differs_on_qemu(
+        "home-node-nobody",
+        "it says H_P2 where the processor does not exist; others H_PARAMETER",
+    ) {
         let s = status(Hcall::HOME_NODE_ASSOCIATIVITY, &[1, 999]);
         t.is_true("home-node-nobody", s != Status::SUCCESS);
     }
@@ -131,7 +136,8 @@ fn logical_memory(t: &mut Report) {
         t.equal("ci-load-size", load(size, at), Status::PARAMETER);
         t.equal("ci-store-size", store(size, at), Status::PARAMETER);
     }
-    if !t.differs_on_qemu("ci-misaligned", "it does not look at the alignment, nor whether there is anything") {
+    if !t.differs_on_qemu("ci-misaligned", "it does not look at the alignment, nor whether there is anything")
+    {
         for (size, at) in [(2, at + 1), (4, at + 2), (8, at + 4), (8, at + 1)] {
             t.equal("ci-load-misaligned", load(size, at), Status::PARAMETER);
             t.equal("ci-store-misaligned", store(size, at), Status::PARAMETER);
@@ -147,7 +153,8 @@ fn logical_memory(t: &mut Report) {
 }
 
 fn terminal(t: &mut Report) {
-    let put = |vty, len| status(Hcall::PUT_TERM_CHAR, &[vty, len, u64::from_be_bytes(*b"@ text \r"), 0x0a << 56]);
+    let put =
+        |vty, len| status(Hcall::PUT_TERM_CHAR, &[vty, len, u64::from_be_bytes(*b"@ text \r"), 0x0a << 56]);
     t.equal("put-nothing", put(0, 0), Status::SUCCESS);
     t.equal("put-by-number", put(0x7100_0000, 9), Status::SUCCESS);
     t.equal("put-too-long", put(0, 17), Status::PARAMETER);

@@ -55,7 +55,10 @@ fn expect(t: &mut Report, name: &str, how: Access, ea: u64, problem: bool, want:
     if want == 0 {
         if !c.finished() {
             let state = if problem { "problem state" } else { "supervisor" };
-            t.note(format_args!("{how:?} in {state}: {:#x} DSISR {:#x} SRR1 {:#x}", c.arrival, c.dsisr, c.msr));
+            t.note(format_args!(
+                "{how:?} in {state}: {:#x} DSISR {:#x} SRR1 {:#x}",
+                c.arrival, c.dsisr, c.msr
+            ));
         }
         t.same(name, c.vector().0, Vector::SYSTEM_CALL.0);
         return;
@@ -194,7 +197,14 @@ fn keys(t: &mut Report) {
                 t.note(format_args!("AMR {amr} problem {problem} {how:?}"));
             }
             // Another page's key does not care.
-            expect(t, "amr-other-key", how, space::DATA_EA + 8, problem, if how == Fetch { continue } else { 0 });
+            expect(
+                t,
+                "amr-other-key",
+                how,
+                space::DATA_EA + 8,
+                problem,
+                if how == Fetch { continue } else { 0 },
+            );
         }
         guests::cpu::mtspr::<{ spr::AMR }>(0);
         flush(index);

@@ -5,7 +5,10 @@
 
 use guests::insn::{self, NOP};
 use guests::mem::{write32, write64};
-use guests::{Context, Hcall, MSR_REAL, Report, Status, hcall, place, platform, println, rtas, run as run_context, status};
+use guests::{
+    Context, Hcall, MSR_REAL, Report, Status, hcall, place, platform, println, rtas, run as run_context,
+    status,
+};
 use power::spr;
 
 guests::main!(run);
@@ -63,7 +66,10 @@ fn harmful(number: u64, argument: u64, last: u64) -> bool {
 }
 
 fn run(t: &mut Report) {
-    let seed = platform::bootargs().split(' ').find_map(|w| w.strip_prefix("seed=")?.parse().ok()).unwrap_or(20_210_607);
+    let seed = platform::bootargs()
+        .split(' ')
+        .find_map(|w| w.strip_prefix("seed=")?.parse().ok())
+        .unwrap_or(20_210_607);
     println!("@ note seed {seed}");
     let mut random = Random(seed);
     if t.differs_on_qemu("fuzz", "some of its calls abort the emulator on such arguments") {
@@ -139,12 +145,16 @@ fn table(random: &mut Random) {
             0 => random.next(),
             _ => random.below(1 << 20) << 7 | random.below(8) | 1 << 62 & random.next(),
         };
-        let r = ARENA + random.below(0x40) * 0x1000 | random.next() & 0x1ff | random.next() & 0x8000_0000_0000_0000;
+        let page = ARENA + random.below(0x40) * 0x1000;
+        let r = page | random.next() & 0x1ff | random.next() & 0x8000_0000_0000_0000;
         match random.below(7) {
             0..=2 => hcall(Hcall::ENTER, &[flags, index, v, r]),
             3 => hcall(Hcall::REMOVE, &[flags, index, v]),
             4 => hcall(Hcall::PROTECT, &[flags, index, v]),
-            5 => hcall(Hcall::BULK_REMOVE, &[1 << 62 | index, v, random.next(), v, random.next(), 0, 3 << 62, 0]),
+            5 => hcall(
+                Hcall::BULK_REMOVE,
+                &[1 << 62 | index, v, random.next(), v, random.next(), 0, 3 << 62, 0],
+            ),
             _ => hcall(Hcall::READ, &[flags, index]),
         };
     }
@@ -157,7 +167,11 @@ fn buffers(random: &mut Random) {
         let token = match random.below(3) {
             0 => random.next() as u32,
             1 => random.below(0x100) as u32,
-            _ => rtas::token(["ibm,set-xive", "ibm,int-on", "get-time-of-day", "query-cpu-stopped-state"][random.below(4) as usize]).unwrap_or(0),
+            _ => rtas::token(
+                ["ibm,set-xive", "ibm,int-on", "get-time-of-day", "query-cpu-stopped-state"]
+                    [random.below(4) as usize],
+            )
+            .unwrap_or(0),
         };
         if last_words.contains(&Some(token)) {
             continue;
@@ -192,9 +206,11 @@ fn instructions(random: &mut Random) {
             continue;
         }
         guests::cpu::mtspr::<{ spr::DEC }>(100_000);
-        let mut c = Context { nip: place(&[NOP, word, NOP, insn::TRAP]), msr: MSR_REAL | 1 << 15, ..Context::ZERO };
+        let mut c =
+            Context { nip: place(&[NOP, word, NOP, insn::TRAP]), msr: MSR_REAL | 1 << 15, ..Context::ZERO };
         for r in &mut c.gpr {
-            *r = if random.below(4) == 0 { random.next() | 1 << 50 } else { ARENA + random.below(0x1000) * 8 };
+            *r =
+                if random.below(4) == 0 { random.next() | 1 << 50 } else { ARENA + random.below(0x1000) * 8 };
         }
         c.ctr = guests::CODE + 8;
         c.lr = guests::CODE + 8;

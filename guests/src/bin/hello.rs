@@ -7,7 +7,12 @@ use guests::{Report, context, platform, println};
 guests::main!(run);
 
 fn run(t: &mut Report) {
-    println!("memory {:#x}, page table 2^{}, {:?}", platform::memory(), platform::hpt_shift(), platform::bootargs());
+    println!(
+        "memory {:#x}, page table 2^{}, {:?}",
+        platform::memory(),
+        platform::hpt_shift(),
+        platform::bootargs()
+    );
     t.is_true("memory", platform::memory() >= 64 << 20);
     t.within("page-table-shift", platform::hpt_shift().into(), 18, 46);
     t.equal("server", platform::servers().next(), Some(0));

@@ -215,7 +215,8 @@ fn bulk(t: &mut Report, s: &Segment, group: u64) {
     t.same("bulk-end-untouched", a.r[2], END);
     let a = hcall(Hcall::BULK_REMOVE, &[RESPONSE | group, 0, END, 0, END, 0, END, 0]);
     t.equal("bulk-not-a-request", a.status, Status::PARAMETER);
-    let a = hcall(Hcall::BULK_REMOVE, &[REQUEST | BY_AVPN | BY_ANDCOND | (group + 2), 0, END, 0, END, 0, END, 0]);
+    let a =
+        hcall(Hcall::BULK_REMOVE, &[REQUEST | BY_AVPN | BY_ANDCOND | (group + 2), 0, END, 0, END, 0, END, 0]);
     t.equal("bulk-both-conditions", a.status, Status::PARAMETER);
     t.same("bulk-both-conditions-code", a.r[0] & (TYPE | CODE), RESPONSE | PARAMETER);
     let index = platform::hpt_entries();
@@ -257,14 +258,21 @@ fn sizes(t: &mut Report) {
             let s = Segment { ea: 0, vsid: 0x7b31, size, base, flags: 0 };
             let got = s.enter(0, PAGE, actual, READ_WRITE);
             println!("@ note {base:?}/{actual:?} in {size:?}: {got:x?}");
-            t.equal("size-as-advertised", got.err(), (!platform::advertised(base, actual)).then_some(Status::PARAMETER));
+            t.equal(
+                "size-as-advertised",
+                got.err(),
+                (!platform::advertised(base, actual)).then_some(Status::PARAMETER),
+            );
             if let Ok(index) = got {
                 let a = hcall(Hcall::REMOVE, &[0, index, 0]);
                 t.same("size-v", a.r4() & !V_SOFT & !HpteV::H, s.v(0, actual));
             }
         }
     }
-    println!("@ note 16M pages {}", if platform::advertised(M16, M16) { "advertised" } else { "not advertised" });
+    println!(
+        "@ note 16M pages {}",
+        if platform::advertised(M16, M16) { "advertised" } else { "not advertised" }
+    );
 }
 
 fn attributes(t: &mut Report, s: &Segment, group: u64) {

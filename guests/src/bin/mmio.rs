@@ -18,13 +18,17 @@ guests::main!(run);
 
 const EA: u64 = 0x2000_0000;
 const SEGMENT: Segment = Segment { ea: EA, vsid: 0x2b3, size: SegmentSize::M256, base: K4, flags: 0 };
-const WIDE: Segment = Segment { ea: EA + 0x1000_0000, vsid: 0x2b4, size: SegmentSize::M256, base: K64, flags: 0 };
+const WIDE: Segment =
+    Segment { ea: EA + 0x1000_0000, vsid: 0x2b4, size: SegmentSize::M256, base: K64, flags: 0 };
 
 fn run(t: &mut Report) {
     space::standard();
     SEGMENT.install(FREE_SLOT);
     WIDE.install(FREE_SLOT + 1);
-    if t.differs_on_qemu("mmio", "there a load from nothing is a machine check, and cacheable nothing cannot be mapped") {
+    if t.differs_on_qemu(
+        "mmio",
+        "there a load from nothing is a machine check, and cacheable nothing cannot be mapped",
+    ) {
         t.is_true("started", true);
         return;
     }
@@ -145,7 +149,9 @@ fn updates(t: &mut Report) {
     let c = run_virtual(&[insn::ld(3, 0, 3)], true, EA, 0);
     t.same("own-address", c.gpr[3], u64::MAX);
     // Cache operations on nothing do nothing.
-    for (name, word) in [("dcbf", x(31, 0, 0, 3, 86)), ("dcbst", x(31, 0, 0, 3, 54)), ("icbi", x(31, 0, 0, 3, 982))] {
+    for (name, word) in
+        [("dcbf", x(31, 0, 0, 3, 86)), ("dcbst", x(31, 0, 0, 3, 54)), ("icbi", x(31, 0, 0, 3, 982))]
+    {
         let c = run_virtual(&[word], true, EA, 0);
         t.note(format_args!("{name} {:#x}", c.arrival));
         t.is_true(name, c.finished() || c.vector() == Vector::DATA_STORAGE);

@@ -35,7 +35,10 @@ fn fresh(t: &mut Report) {
     let segment = Segment { ea, vsid: 0x111, size: M256, base: K4, flags: 0 };
     segment.install(FREE_SLOT);
     let ra = 0x480_0000;
-    for (n, name) in ["fresh-load", "fresh-store", "fresh-fetch", "fresh-real", "fresh-call", "fresh-byte"].iter().enumerate() {
+    for (n, name) in ["fresh-load", "fresh-store", "fresh-fetch", "fresh-real", "fresh-call", "fresh-byte"]
+        .iter()
+        .enumerate()
+    {
         let ra = ra + 0x2_0000 * n as u64;
         segment.enter(ea + 0x1000 * n as u64, ra + 0x3000, K4, READ_WRITE).expect("an entry");
         let at = ea + 0x1000 * n as u64;
@@ -138,7 +141,10 @@ fn real_mode(t: &mut Report) {
         write64(at, at);
         write64(at + 0xfff8, !at);
     }
-    let wrong = (0x100_0000..end).step_by(0x1_0000).filter(|&at| read64(at) != at || read64(at + 0xfff8) != !at).count();
+    let wrong = (0x100_0000..end)
+        .step_by(0x1_0000)
+        .filter(|&at| read64(at) != at || read64(at + 0xfff8) != !at)
+        .count();
     t.same("real-mode", wrong, 0);
     t.is_true("real-mode-zeroes", is_filled(end - 0x1_0000 + 8, 0xfff0, 0) || platform::is_qemu());
 }
@@ -164,14 +170,15 @@ fn many(t: &mut Report) {
             15 << 26 | 3 << 21 | 3 << 16 | 1,                  // addis r3, r3, 1
             insn::addi(3, 3, 0x1000),
             insn::addi(4, 4, -1),
-            0x2c24_0000,          // cmpdi r4, 0
-            0x4082_ffe8,          // bne -24
+            0x2c24_0000, // cmpdi r4, 0
+            0x4082_ffe8, // bne -24
         ];
         let c = run_virtual(&code, true, segment.ea, 2999);
         t.is_true("many-finished", c.finished());
         let want: u64 = (0..2999).map(|n| n + round).sum();
         t.same("many-sum", c.gpr[6], want);
-        let removed = indices.iter().filter(|&&i| status(Hcall::REMOVE, &[0, i, 0]) == Status::SUCCESS).count();
+        let removed =
+            indices.iter().filter(|&&i| status(Hcall::REMOVE, &[0, i, 0]) == Status::SUCCESS).count();
         t.same("many-removed", removed, 3000);
     }
 }

@@ -36,7 +36,9 @@ fn check(t: &mut Report, name: &str, c: &Context, vector: Vector, nip: u64) {
 }
 
 fn illegal(t: &mut Report) {
-    for word in [ILLEGAL, 0x0000_0001, 0x4c00_0000 | 1023 << 1, x(31, 0, 0, 0, 1000), 0xec00_003e & !0x3e | 6 << 1] {
+    for word in
+        [ILLEGAL, 0x0000_0001, 0x4c00_0000 | 1023 << 1, x(31, 0, 0, 0, 1000), 0xec00_003e & !0x3e | 6 << 1]
+    {
         let c = run_code(&[NOP, word], 0, 0);
         check(t, "illegal", &c, Vector::PROGRAM, CODE + 4);
         t.same("illegal-srr1", c.msr & CAUSES, ILLEGAL_BIT);
@@ -54,7 +56,15 @@ fn illegal(t: &mut Report) {
 
 fn privileged(t: &mut Report) {
     let mfmsr = x(31, 3, 0, 0, 83);
-    for word in [mfmsr, insn::RFID, insn::mtmsrd(3), mfspr(3, spr::SPRG0), mtspr(spr::DEC, 3), insn::SLBIA, x(31, 3, 0, 4, 402)] {
+    for word in [
+        mfmsr,
+        insn::RFID,
+        insn::mtmsrd(3),
+        mfspr(3, spr::SPRG0),
+        mtspr(spr::DEC, 3),
+        insn::SLBIA,
+        x(31, 3, 0, 4, 402),
+    ] {
         let c = space::run_virtual(&[NOP, word], true, 0, 0);
         check(t, "privileged", &c, Vector::PROGRAM, CODE_EA + 4);
         t.same("privileged-srr1", c.msr & CAUSES, PRIVILEGED_BIT);
@@ -145,7 +155,10 @@ fn nowhere(t: &mut Report) {
         t.same("nowhere-jump-srr0", c.nip, address);
         for (name, word) in [("nowhere-load", insn::ld(5, 0, 3)), ("nowhere-store", insn::std(5, 0, 3))] {
             let c = run_code(&[NOP, word], address, 0);
-            t.note(format_args!("{name} {address:#x}: {:#x} SRR1 {:#x} DSISR {:#x}", c.arrival, c.msr, c.dsisr));
+            t.note(format_args!(
+                "{name} {address:#x}: {:#x} SRR1 {:#x} DSISR {:#x}",
+                c.arrival, c.msr, c.dsisr
+            ));
             t.is_true(name, matches!(c.vector(), Vector::MACHINE_CHECK | Vector::DATA_STORAGE));
         }
     }

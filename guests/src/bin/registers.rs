@@ -50,7 +50,8 @@ fn changed(number: u64, arguments: &[u64], results: usize) -> (u64, bool) {
             which |= 1 << i;
         }
     }
-    let others = c.finished() && c.cr == before.cr && c.lr == before.lr && c.ctr == before.ctr && c.xer == before.xer;
+    let others =
+        c.finished() && c.cr == before.cr && c.lr == before.lr && c.ctr == before.ctr && c.xer == before.xer;
     (which, others)
 }
 
@@ -153,7 +154,10 @@ fn vectors(t: &mut Report) {
     let mut cede = [0; 5];
     cede[..4].copy_from_slice(&call);
     cede[4] = NOP;
-    if !t.differs_on_qemu("vsx-cede", "it forgets a prod when its emulation loop turns before the processor waits") {
+    if !t.differs_on_qemu(
+        "vsx-cede",
+        "it forgets a prod when its emulation loop turns before the processor waits",
+    ) {
         guests::status(Hcall::PROD, &[0]);
         let lost = vectors_across(&cede, |c| c.gpr[22] = Hcall::CEDE.0);
         t.same("vsx-cede", lost, 0);
@@ -168,9 +172,9 @@ fn spin_ticks() -> [u32; 5] {
     [
         mfspr(6, spr::TB),
         mfspr(7, spr::TB),
-        x(31, 7, 6, 7, 40),               // subf r7, r6, r7
+        x(31, 7, 6, 7, 40),                                // subf r7, r6, r7
         31 << 26 | 1 << 21 | 7 << 16 | 22 << 11 | 32 << 1, // cmpld r7, r22
-        0x4180_fff4,                      // blt -12
+        0x4180_fff4,                                       // blt -12
     ]
 }
 
@@ -192,7 +196,10 @@ fn spaces(t: &mut Report) {
     t.same("fault-value", c.gpr[29], before.gpr[31]);
     c.gpr[29] = before.gpr[29];
     t.is_true("fault-registers", c.gpr == before.gpr);
-    t.is_true("fault-others", c.cr == before.cr && c.lr == before.lr && c.ctr == before.ctr && c.xer == before.xer);
+    t.is_true(
+        "fault-others",
+        c.cr == before.cr && c.lr == before.lr && c.ctr == before.ctr && c.xer == before.xer,
+    );
 }
 
 /// Writes a register, lets something happen, and reads it.
@@ -240,7 +247,10 @@ fn special(t: &mut Report) {
         ("pspb", spr::PSPB, 0x7),
         ("fscr", spr::FSCR, 0x105),
     ];
-    let prod = !t.differs_on_qemu("spr-cede", "it forgets a prod when its emulation loop turns before the processor waits");
+    let prod = !t.differs_on_qemu(
+        "spr-cede",
+        "it forgets a prod when its emulation loop turns before the processor waits",
+    );
     for (name, number, value) in names {
         if number == spr::PSPB && t.differs_on_qemu(name, "its PSPB is write-only in effect") {
             continue;
@@ -259,7 +269,10 @@ fn special(t: &mut Report) {
             t.is_true(name, false);
             continue;
         };
-        t.is_true(name, want == value || matches!(number, spr::UAMOR | spr::BESCR | spr::MMCRA | spr::MMCR0 | spr::SIER));
+        t.is_true(
+            name,
+            want == value || matches!(number, spr::UAMOR | spr::BESCR | spr::MMCRA | spr::MMCR0 | spr::SIER),
+        );
         let call = [x(31, 22, 3, 22, 444), sc(1)];
         let got = kept(number, value, &call, |c| c.gpr[22] = 0x7c);
         t.equal("across-call", got, Some(want));
@@ -272,7 +285,17 @@ fn special(t: &mut Report) {
         t.equal("across-time", got, Some(want));
         kept(number, 0, &[NOP], |_| ());
     }
-    for (name, number) in [("pvr", spr::PVR), ("pir", spr::PIR), ("ctrl", spr::CTRL_READ), ("dpdes", spr::DPDES), ("purr", spr::PURR), ("spurr", spr::SPURR), ("vtb", spr::VTB), ("pmc5", spr::PMC5), ("pmc6", spr::PMC6)] {
+    for (name, number) in [
+        ("pvr", spr::PVR),
+        ("pir", spr::PIR),
+        ("ctrl", spr::CTRL_READ),
+        ("dpdes", spr::DPDES),
+        ("purr", spr::PURR),
+        ("spurr", spr::SPURR),
+        ("vtb", spr::VTB),
+        ("pmc5", spr::PMC5),
+        ("pmc6", spr::PMC6),
+    ] {
         let c = guests::run_code(&[mfspr(3, number)], 0, 0);
         t.same(name, c.vector().0, Vector::SYSTEM_CALL.0);
     }

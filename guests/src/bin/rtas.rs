@@ -50,8 +50,18 @@ fn buffers(t: &mut Report) {
         let (s, words) = raw(BUFFER, &[token, 0, 1, 0x77]);
         t.is_true("unknown", s == Status::PARAMETER || matches!(words[0].cast_signed(), -1 | -3));
     }
-    for (nargs, nret) in [(17, 0), (0, 17), (16, 1), (u32::MAX, 1), (1, u32::MAX), (u32::MAX, u32::MAX), (0x4000_0000, 0x4000_0000)] {
-        if nargs > 16 && t.differs_on_qemu("too-many", "it has no bound, and looks at the counts of each call") {
+    for (nargs, nret) in [
+        (17, 0),
+        (0, 17),
+        (16, 1),
+        (u32::MAX, 1),
+        (1, u32::MAX),
+        (u32::MAX, u32::MAX),
+        (0x4000_0000, 0x4000_0000),
+    ] {
+        if nargs > 16
+            && t.differs_on_qemu("too-many", "it has no bound, and looks at the counts of each call")
+        {
             continue;
         }
         let (s, _) = raw(BUFFER, &[query, nargs, nret, 0, 0, 0]);
@@ -61,7 +71,9 @@ fn buffers(t: &mut Report) {
     }
     let memory = platform::memory();
     if !t.differs_on_qemu("outside", "it reads zero from where nothing is, an unknown token") {
-        for address in [memory, memory - 4, memory - 8, memory - 12, 1 << 32, 1 << 45, 1 << 63, u64::MAX - 3, u64::MAX] {
+        for address in
+            [memory, memory - 4, memory - 8, memory - 12, 1 << 32, 1 << 45, 1 << 63, u64::MAX - 3, u64::MAX]
+        {
             t.equal("outside", status(Hcall::RTAS, &[address]), Status::PARAMETER);
         }
         // The header lies in memory and its arguments do not.
@@ -103,7 +115,9 @@ fn clock(t: &mut Report) {
     t.within("hour", time[3].into(), 0, 23);
     t.within("minute", time[4].into(), 0, 59);
     t.within("second", time[5].into(), 0, 60);
-    t.within("nanosecond", time[6].into(), 0, 999_999_999);
+    if !t.differs_on_qemu("nanosecond", "it gives the low 32 bits of the nanoseconds since 1970") {
+        t.within("nanosecond", time[6].into(), 0, 999_999_999);
+    }
     let seconds = |t: Time| u64::from(t[3]) * 3600 + u64::from(t[4]) * 60 + u64::from(t[5]);
     t.equal("set-time", rtas::call("set-time-of-day", &[2031, 2, 28, 23, 59, 58, 0], &mut []), 0);
     let (_, time) = now();
@@ -114,7 +128,14 @@ fn clock(t: &mut Report) {
     t.equal("midnight", [time[0], time[1], time[2]], [2031, 3, 1]);
     t.within("midnight-second", seconds(time), 0, 4);
     if !t.differs_on_qemu("bad-times", "it computes with any numbers") {
-        for bad in [[2031, 13, 1, 0, 0, 0, 0], [2031, 0, 1, 0, 0, 0, 0], [2031, 1, 32, 0, 0, 0, 0], [2031, 1, 1, 24, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0], [u32::MAX; 7]] {
+        for bad in [
+            [2031, 13, 1, 0, 0, 0, 0],
+            [2031, 0, 1, 0, 0, 0, 0],
+            [2031, 1, 32, 0, 0, 0, 0],
+            [2031, 1, 1, 24, 0, 0, 0],
+            [0, 0, 0, 0, 0, 0, 0],
+            [u32::MAX; 7],
+        ] {
             t.equal("bad-time", rtas::call("set-time-of-day", &bad, &mut []), -3);
         }
     }
@@ -151,8 +172,18 @@ fn blob(t: &mut Report) {
 
 fn tokens(t: &mut Report) {
     for name in [
-        "ibm,get-xive", "ibm,set-xive", "ibm,int-on", "ibm,int-off", "query-cpu-stopped-state", "start-cpu", "stop-self",
-        "power-off", "system-reboot", "get-time-of-day", "set-time-of-day", "ibm,os-term",
+        "ibm,get-xive",
+        "ibm,set-xive",
+        "ibm,int-on",
+        "ibm,int-off",
+        "query-cpu-stopped-state",
+        "start-cpu",
+        "stop-self",
+        "power-off",
+        "system-reboot",
+        "get-time-of-day",
+        "set-time-of-day",
+        "ibm,os-term",
     ] {
         t.is_true(name, rtas::token(name).is_some());
     }

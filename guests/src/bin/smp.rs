@@ -6,7 +6,9 @@ use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use guests::context::prepare_secondary;
 use guests::cpu::{TB_HZ, mtspr, timebase};
 use guests::insn::{B_SELF, mtmsrd_ee, sc};
-use guests::{Context, Hcall, MSR_REAL, Report, Status, hcall, place_at, platform, rtas, run as run_context, status};
+use guests::{
+    Context, Hcall, MSR_REAL, Report, Status, hcall, place_at, platform, rtas, run as run_context, status,
+};
 use power::interrupt::Vector;
 use power::regs::Msr;
 use power::spr;
@@ -133,7 +135,7 @@ fn until(done: u64) -> bool {
 
 /// Asks the second processor for something; each request differs from the one before.
 fn ask(what: u64) -> u64 {
-    let request = (WANT.load(SeqCst) >> 8) + 1 << 8 | what;
+    let request = ((WANT.load(SeqCst) >> 8) + 1) << 8 | what;
     WANT.store(request, SeqCst);
     request
 }
@@ -217,7 +219,13 @@ fn run(t: &mut Report) {
         ask(what);
         t.is_true("busy", until(1));
         guests::cpu::delay(TB_HZ / 20);
-        let s = guests::space::Segment { ea: 0, vsid: 0x99, size: power::slb::SegmentSize::M256, base: power::PageSize::K4, flags: 0 };
+        let s = guests::space::Segment {
+            ea: 0,
+            vsid: 0x99,
+            size: power::slb::SegmentSize::M256,
+            base: power::PageSize::K4,
+            flags: 0,
+        };
         for n in 0..200 {
             let index = s.enter(n * 0x1000, 0x200_0000, power::PageSize::K4, guests::space::READ_WRITE);
             let gone = index.map(|i| status(Hcall::REMOVE, &[0, i, 0]));

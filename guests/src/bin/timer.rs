@@ -84,7 +84,10 @@ fn run(t: &mut Report) {
     run_context(&mut c);
     t.within("taken-back", timebase() - start, 2 * MILLISECOND, 4 * MILLISECOND);
     // A prod ends H_CEDE, once.
-    if !t.differs_on_qemu("cede-prodded", "it forgets a prod when its emulation loop turns before the processor waits") {
+    if !t.differs_on_qemu(
+        "cede-prodded",
+        "it forgets a prod when its emulation loop turns before the processor waits",
+    ) {
         prodded(t);
     }
     let (took, _) = cede(2 * MILLISECOND);

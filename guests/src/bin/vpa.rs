@@ -61,7 +61,10 @@ fn run(t: &mut Report) {
     vpa_area(AREA + 8, 640);
     t.equal("misaligned", register(VPA, AREA + 8), Status::PARAMETER);
     vpa_area(AREA, 640);
-    if !t.differs_on_qemu("outside", "it reads zero from where nothing is, which is a bad length, not a bad address") {
+    if !t.differs_on_qemu(
+        "outside",
+        "it reads zero from where nothing is, which is a bad length, not a bad address",
+    ) {
         for outside in [platform::memory(), 1 << 45, 1 << 63, !0x7f] {
             t.equal("outside", register(VPA, outside), Status::PARAMETER);
         }
@@ -71,7 +74,11 @@ fn run(t: &mut Report) {
     }
     t.equal("no-flags", status(Hcall::REGISTER_VPA, &[0x1234_5678, 0, AREA]), Status::PARAMETER);
     t.equal("no-processor", status(Hcall::REGISTER_VPA, &[VPA << 45, 77, AREA]), Status::PARAMETER);
-    t.equal("no-processor-huge", status(Hcall::REGISTER_VPA, &[VPA << 45, u64::MAX, AREA]), Status::PARAMETER);
+    t.equal(
+        "no-processor-huge",
+        status(Hcall::REGISTER_VPA, &[VPA << 45, u64::MAX, AREA]),
+        Status::PARAMETER,
+    );
     t.equal("register", register(VPA, AREA), Status::SUCCESS);
     area(AREA + 0x1000, 4);
     t.equal("shadow-short", register(SHADOW, AREA + 0x1000), Status::PARAMETER);

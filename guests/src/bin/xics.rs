@@ -3,7 +3,9 @@
 #![no_main]
 
 use guests::insn::{B_SELF, mfspr, mtmsrd_ee, sc};
-use guests::{Context, Hcall, MSR_REAL, Report, Status, hcall, platform, println, rtas, run as run_context, status};
+use guests::{
+    Context, Hcall, MSR_REAL, Report, Status, hcall, platform, println, rtas, run as run_context, status,
+};
 use power::interrupt::Vector;
 use power::regs::Msr;
 use power::spr;
@@ -171,7 +173,11 @@ fn sources(t: &mut Report) {
     t.equal("int-on", rtas::call("ibm,int-on", &[source], &mut []), 0);
     rtas::call("ibm,get-xive", &[source], &mut at);
     t.equal("get-xive-on", at, [0, 5]);
-    for (name, bad) in [("set-xive-no-source", [7, 0, 5]), ("set-xive-no-server", [source, 77, 5]), ("set-xive-priority", [source, 0, 256])] {
+    for (name, bad) in [
+        ("set-xive-no-source", [7, 0, 5]),
+        ("set-xive-no-server", [source, 77, 5]),
+        ("set-xive-priority", [source, 0, 256]),
+    ] {
         t.equal(name, rtas::call("ibm,set-xive", &bad, &mut []), -3);
     }
     t.equal("get-xive-no-source", rtas::call("ibm,get-xive", &[0xffff_ffff], &mut at), -3);
@@ -198,7 +204,8 @@ fn terminal(t: &mut Report) {
         let start = guests::cpu::timebase();
         let c = loop {
             let c = wait_external();
-            if c.vector() != Vector::DECREMENTER || guests::cpu::timebase() - start > 20 * guests::cpu::TB_HZ {
+            if c.vector() != Vector::DECREMENTER || guests::cpu::timebase() - start > 20 * guests::cpu::TB_HZ
+            {
                 break c;
             }
         };

@@ -1,5 +1,6 @@
 //! Tests.
 
+mod faults;
 mod mock;
 mod random;
 mod unit;

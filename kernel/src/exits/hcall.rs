@@ -216,13 +216,19 @@ fn is_vty(unit: u64) -> bool {
     unit == 0 || unit == u64::from(papr::tree::FIRST_VTY)
 }
 
-/// H_PUT_TERM_CHAR (PAPR 16.5.1): what is put goes to the physical console at once.
+/// How much of a console's output may wait for the end of the slice.
+const UNHURRIED: usize = 1024;
+
+/// H_PUT_TERM_CHAR (PAPR 16.5.1). What is put reaches the physical console at the end of the slice, or when there is much of
+/// it: a call to the firmware costs more than all else here.
 fn put_term_char(partition: &mut Partition, [unit, length, high, low, ..]: [u64; 8]) -> Status {
     if !is_vty(unit) {
         return Status::PARAMETER;
     }
     let status = partition.vty.put_term_char(length, high, low);
-    flush(partition);
+    if partition.vty.output.len() >= UNHURRIED {
+        flush(partition);
+    }
     status
 }
 

@@ -8,6 +8,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::sync::atomic::Ordering;
 
 use hpt::{Hpt, Page, RevGroup, Slot, SlotKind, Slots};
@@ -20,6 +21,7 @@ use power::regs::{Lpcr, Msr};
 use power::slb::SlbV;
 use power::{CpuFeatures, GuestReal, HostReal, Lpid, PageSize, spr};
 use realmode::instructions::{mfspr, timebase};
+use realmode::layout::ExitCode;
 use realmode::partition::{Partition as Core, Presence};
 
 pub use vcpu::{State, VirtualCpu};
@@ -32,6 +34,26 @@ pub const TIMEBASE_HZ: u64 = 512_000_000;
 
 /// The interrupt source of the console's input.
 const VTY_SOURCE: u32 = FIRST_SOURCE;
+
+/// How often a partition was left for virtual mode, by reason.
+#[derive(Default)]
+pub struct Exits([u64; 9]);
+
+impl Exits {
+    /// Notes one.
+    pub fn count(&mut self, exit: ExitCode) {
+        self.0[exit as usize] += 1;
+    }
+}
+
+impl fmt::Display for Exits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = |exit: ExitCode| self.0[exit as usize];
+        let (total, hcalls, faults) = (self.0.iter().sum::<u64>(), of(ExitCode::Hcall), of(ExitCode::Storage));
+        write!(f, "{total} exits: {hcalls} hypercalls, {faults} storage faults, ")?;
+        write!(f, "{} ceded, {} slices", of(ExitCode::Cede), of(ExitCode::Slice))
+    }
+}
 
 /// A partition as virtual mode has it.
 pub struct Partition {
@@ -49,6 +71,8 @@ pub struct Partition {
     pub clock: PartitionClock,
     /// Its memory in bytes.
     pub bytes: u64,
+    /// How often it was left.
+    pub exits: Exits,
     /// Accesses to addresses where it has nothing.
     pub accesses_to_nowhere: u32,
     hpt_bytes: u64,
@@ -141,6 +165,7 @@ impl Partition {
             vty: Vty::new(),
             clock: PartitionClock::default(),
             bytes,
+            exits: Exits::default(),
             accesses_to_nowhere: 0,
             hpt_bytes,
             hpt_at,
