@@ -183,7 +183,7 @@ impl GuestMmu<'_> {
         if raw_v & VALID == 0 {
             return raw_v;
         }
-        let (v, r) = self.hpt.decode(entry.hpte, raw_v);
+        let (v, r) = self.hpt.decode(entry.hpte);
         let low = page_sizes(v, r).map_or(0xfff, |(_, actual)| actual.bytes() - 1);
         let guest = entry.rev.guest();
         let unit = (1u64 << self.slots.unit_shift()) - 1;
@@ -291,7 +291,7 @@ impl GuestMmu<'_> {
             rev.set_guest(guest);
             rev.forward.store(old_rev.forward.load(Ordering::Relaxed), Ordering::Relaxed);
             rev.back.store(old_rev.back.load(Ordering::Relaxed), Ordering::Relaxed);
-            let (v, r) = self.hpt.decode(old_hpte, raw_v);
+            let (v, r) = self.hpt.decode(old_hpte);
             if old_rev.is_linked() || raw_v & VALID == 0 {
                 hpte.r.store(self.hpt.memory_r(v, r.0), Ordering::Relaxed);
                 hpte.v.store_raw(raw_v, Ordering::Relaxed);

@@ -75,22 +75,15 @@ impl Hpte {
     }
 
     /// Locks the entry, unless it stays held for an unreasonable time.
+    ///
+    /// The loop is in line: a call, though it be never made, would cost each caller the saving of its registers.
     #[inline]
     pub(crate) fn lock(&self) -> Option<u64> {
-        match self.try_lock() {
-            Some(v) => Some(v),
-            None => self.lock_slowly(),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn lock_slowly(&self) -> Option<u64> {
         for _ in 0..SPINS {
-            relax();
             if let Some(v) = self.try_lock() {
                 return Some(v);
             }
+            relax();
         }
         None
     }
@@ -101,8 +94,13 @@ impl Hpte {
         self.v.store_raw(v & !LOCK, Ordering::Release);
     }
 
+    /// Unlocks it with a new dword 0 in the layout in memory.
+    #[inline]
+    pub(crate) fn unlock_value(&self, v: u64) {
+        self.v.store(v, Ordering::Release);
+    }
+
     /// Returns when somebody else's lock on it is gone, or after a while.
-    #[cold]
     pub(crate) fn wait(&self) {
         for _ in 0..SPINS {
             if self.v.load_raw(Ordering::Relaxed) & LOCK == 0 {

@@ -72,7 +72,7 @@ impl GuestMmu<'_> {
             Search::None if missing => return Triage::Reflect(fault.cause),
             Search::None | Search::Busy => return Triage::Retry,
         };
-        let (v, r) = self.hpt.decode(entry.hpte, raw_v);
+        let (v, r) = self.hpt.decode(entry.hpte);
         let guest_r = entry.rev.guest();
         entry.hpte.unlock(raw_v);
         if missing && raw_v & VALID != 0 {
@@ -94,7 +94,7 @@ impl GuestMmu<'_> {
     pub fn resolve<M: Machine>(&self, m: &M, escalation: &Escalation, kind: AccessKind) -> Resolved {
         let Some(entry) = self.hpt.entry(escalation.index) else { return Resolved::Changed };
         let Some(raw_v) = entry.hpte.lock() else { return Resolved::Changed };
-        let (v, r) = self.hpt.decode(entry.hpte, raw_v);
+        let (v, r) = self.hpt.decode(entry.hpte);
         let guest = entry.rev.guest();
         let same = raw_v & IN_USE != 0
             && guest_v(v) == guest_v(escalation.v)
@@ -148,7 +148,7 @@ impl GuestMmu<'_> {
         }
         entry.hpte.r.store(self.hpt.memory_r(v, new | used), Ordering::Relaxed);
         let v = HpteV(v.0 & !HpteV::ABSENT | HpteV::V);
-        entry.hpte.unlock(self.hpt.memory_v(v));
+        entry.hpte.unlock_value(self.hpt.memory_v(v));
         m.pte_sync();
         Resolved::Installed
     }
@@ -168,7 +168,7 @@ impl GuestMmu<'_> {
             }
             Search::Busy => return Err(XlateError::Busy),
         };
-        let (v, r) = self.hpt.decode(entry.hpte, raw_v);
+        let (v, r) = self.hpt.decode(entry.hpte);
         let guest = entry.rev.guest();
         let why = denial(guest, access);
         let (true, Some((_, size))) = (why.is_empty(), page_sizes(v, r)) else {

@@ -68,7 +68,38 @@ impl<'a> GuestMmu<'a> {
     /// What the hardware gets depends on what backs the page: a writable entry for a private page, a read-only one for a shared or
     /// write-protected one, none (absent) for a page that is not populated or may not be accessed, and for
     /// an address where there is nothing. RAM is always mapped cacheable; a device only with its own cache attribute.
+    #[inline]
     pub fn enter<M: Machine>(
+        &self,
+        m: &M,
+        flags: u64,
+        index: PteIndex,
+        v: HpteV,
+        r: HpteR,
+    ) -> Result<PteIndex, HptError> {
+        if flags & (CONTENTS | f::EXACT | f::COPY_PAGE) == 0 {
+            self.enter_with::<M, true>(m, flags, index, v, r)
+        } else {
+            self.enter_specially(m, flags, index, v, r)
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn enter_specially<M: Machine>(
+        &self,
+        m: &M,
+        flags: u64,
+        index: PteIndex,
+        v: HpteV,
+        r: HpteR,
+    ) -> Result<PteIndex, HptError> {
+        self.enter_with::<M, false>(m, flags, index, v, r)
+    }
+
+    /// H_ENTER; `PLAIN` when no flag asks for anything.
+    #[inline]
+    fn enter_with<M: Machine, const PLAIN: bool>(
         &self,
         m: &M,
         flags: u64,
@@ -83,7 +114,7 @@ impl<'a> GuestMmu<'a> {
         if misaligned
             || v.any(self.hpt.unusable_v())
             || !pp_defined(r.0)
-            || flags & f::COPY_PAGE != 0
+            || (!PLAIN && flags & f::COPY_PAGE != 0)
             || actual.shift() > self.slots.unit_shift()
         {
             return Err(HptError::Parameter);
@@ -92,11 +123,11 @@ impl<'a> GuestMmu<'a> {
         let guest = r.0 & !GUEST_RESERVED;
         let (group, revs) = self.hpt.group(index).ok_or(HptError::Parameter)?;
         let backing = self.backing(HpteR(guest), actual)?;
-        if flags & f::ZERO_PAGE != 0 && !matches!(backing, Backing::Ram(..)) {
+        if !PLAIN && flags & f::ZERO_PAGE != 0 && !matches!(backing, Backing::Ram(..)) {
             return Err(HptError::Parameter);
         }
 
-        let slot = if flags & f::EXACT == 0 {
+        let slot = if PLAIN || flags & f::EXACT == 0 {
             self.hpt.claim(group)
         } else {
             claim_exactly(group, (index.0 & 7) as usize)
@@ -113,7 +144,8 @@ impl<'a> GuestMmu<'a> {
                     hpte.unlock(0);
                     return Err(HptError::TooHard);
                 };
-                if flags & CONTENTS != 0
+                if !PLAIN
+                    && flags & CONTENTS != 0
                     && let Err(error) = self.contents(m, flags, view, offset, actual)
                 {
                     page.unlock(view);
@@ -121,7 +153,7 @@ impl<'a> GuestMmu<'a> {
                     return Err(error);
                 }
                 // --- point of no return ---
-                if flags & f::ZERO_PAGE != 0 {
+                if !PLAIN && flags & f::ZERO_PAGE != 0 {
                     page.note_usage(HpteR::C);
                 }
                 self.link(page, &entry);
@@ -138,14 +170,12 @@ impl<'a> GuestMmu<'a> {
         };
         rev.set_guest(HpteR(guest));
         hpte.r.store(self.hpt.memory_r(v, r), Ordering::Relaxed);
-        hpte.unlock(self.hpt.memory_v(HpteV(v.0 | bit)));
+        hpte.unlock_value(self.hpt.memory_v(HpteV(v.0 | bit)));
         m.pte_sync();
         Ok(entry.index)
     }
 
     /// Zeroes and synchronizes a page that is to be entered; the page is locked.
-    #[cold]
-    #[inline(never)]
     fn contents<M: Machine>(
         &self,
         m: &M,
@@ -172,7 +202,7 @@ impl<'a> GuestMmu<'a> {
     #[inline]
     fn lock_in_use(&self, entry: &Entry<'_>, flags: u64, avpn: u64) -> Result<(u64, HpteV, HpteR), HptError> {
         let raw_v = entry.hpte.lock().ok_or(HptError::TooHard)?;
-        let (v, r) = self.hpt.decode(entry.hpte, raw_v);
+        let (v, r) = self.hpt.decode(entry.hpte);
         if raw_v & IN_USE == 0 || !condition(flags, guest_v(v), avpn) {
             entry.hpte.unlock(raw_v);
             return Err(HptError::NotFound);
@@ -244,7 +274,7 @@ impl<'a> GuestMmu<'a> {
                 result = result.and(Err(HptError::Hardware));
                 break;
             };
-            let (v, r) = self.hpt.decode(entry.hpte, raw_v);
+            let (v, r) = self.hpt.decode(entry.hpte);
             if raw_v & IN_USE == 0 || !condition(flags, guest_v(v), avpn) {
                 entry.hpte.unlock(raw_v);
                 set(&mut answer, at, bare | bulk::NOT_FOUND);
@@ -299,7 +329,7 @@ impl<'a> GuestMmu<'a> {
     pub fn read(&self, index: PteIndex) -> Result<(HpteV, HpteR), HptError> {
         let entry = self.hpt.entry(index).ok_or(HptError::Parameter)?;
         let raw_v = entry.hpte.lock().ok_or(HptError::TooHard)?;
-        let (v, r) = self.hpt.decode(entry.hpte, raw_v);
+        let (v, r) = self.hpt.decode(entry.hpte);
         let rc = if raw_v & VALID != 0 { r.0 & RC } else { 0 };
         let guest = entry.rev.guest();
         entry.hpte.unlock(raw_v);
@@ -392,7 +422,6 @@ impl<'a> GuestMmu<'a> {
 }
 
 /// Locks the one entry that H_ENTER may use.
-#[cold]
 fn claim_exactly(group: &crate::entry::Pteg, slot: usize) -> Result<usize, bool> {
     let hpte = group.0.get(slot).ok_or(true)?;
     let v = hpte.lock().ok_or(false)?;

@@ -12,7 +12,6 @@
 //! Memory and TLBs are behind the trait [`Machine`], so the same code runs in hypervisor real mode, in virtual mode and in a test. It does
 //! not panic, allocate or format, and no loop is unbounded.
 #![cfg_attr(not(any(test, loom)), no_std)]
-#![forbid(unsafe_code)]
 
 pub mod access;
 pub mod backing;

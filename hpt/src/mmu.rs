@@ -62,7 +62,8 @@ impl<'a> GuestMmu<'a> {
     pub(crate) fn backing(&self, guest: HpteR, actual: PageSize) -> Result<Backing<'a>, HptError> {
         let real = guest.0 & HpteR::RPN & !(actual.bytes() - 1);
         let Some((slot, offset)) = self.slots.slot(real) else {
-            return self.no_slot(real, actual);
+            // Slots are aligned to 64 KiB, so only a larger page might reach into one; and none is of use where there is nothing.
+            return if actual == PageSize::M16 { Err(HptError::Parameter) } else { Ok(Backing::Nothing) };
         };
         match slot.kind {
             SlotKind::Ram(pages) => {
@@ -81,14 +82,6 @@ impl<'a> GuestMmu<'a> {
                 }
             }
         }
-    }
-
-    #[cold]
-    fn no_slot(&self, real: u64, actual: PageSize) -> Result<Backing<'a>, HptError> {
-        if self.slots.overlaps(GuestReal(real), actual.bytes()) {
-            return Err(HptError::Parameter);
-        }
-        Ok(Backing::Nothing)
     }
 
     /// Puts a locked entry on the chain of a locked page.

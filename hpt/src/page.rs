@@ -201,20 +201,11 @@ impl Page {
     /// Locks it, unless it stays held for an unreasonable time.
     #[inline]
     pub(crate) fn lock(&self) -> Option<PageView> {
-        match self.try_lock() {
-            Some(view) => Some(view),
-            None => self.lock_slowly(),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn lock_slowly(&self) -> Option<PageView> {
         for _ in 0..SPINS {
-            relax();
             if let Some(view) = self.try_lock() {
                 return Some(view);
             }
+            relax();
         }
         None
     }

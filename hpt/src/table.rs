@@ -99,10 +99,11 @@ impl<'a> Hpt<'a> {
         self.rev.get((index >> 3) as usize)?.0.get((index & 7) as usize)
     }
 
-    /// Both dwords of a locked entry in the 2.07 layout, from its raw dword 0.
+    /// Both dwords of an entry in the 2.07 layout, dword 0 without the lock.
     #[inline]
-    pub(crate) fn decode(&self, hpte: &Hpte, raw_v: u64) -> (HpteV, HpteR) {
-        self.format.from_memory(u64::from_be(raw_v), hpte.r.load(Ordering::Relaxed))
+    pub(crate) fn decode(&self, hpte: &Hpte) -> (HpteV, HpteR) {
+        let v = hpte.v.load(Ordering::Relaxed) & !HpteV::HVLOCK;
+        self.format.from_memory(v, hpte.r.load(Ordering::Relaxed))
     }
 
     /// Dword 1 for memory.
@@ -114,10 +115,10 @@ impl<'a> Hpt<'a> {
         }
     }
 
-    /// Raw dword 0 for memory.
+    /// Dword 0 for memory.
     #[inline]
     pub(crate) fn memory_v(&self, v: HpteV) -> u64 {
-        raw(self.format.to_memory(v, HpteR(0)).0)
+        self.format.to_memory(v, HpteR(0)).0
     }
 
     /// Bits of dword 0 that this layout cannot hold or that no entry may have: the reserved bit of B, and an AVPN beyond
@@ -146,7 +147,7 @@ impl<'a> Hpt<'a> {
             HpteFormat::V3_0 => (HpteV::AVPN | HpteV::H) & 0x000f_ffff_ffff_ffff,
         });
         let mut pteg = hash & self.mask;
-        let mut want = self.memory_v(key);
+        let mut want = raw(self.memory_v(key));
         loop {
             let Some((group, rev)) = self.group(PteIndex(pteg << 3)) else { return Search::None };
             for (slot, (hpte, rev)) in group.0.iter().zip(&rev.0).enumerate() {
@@ -156,7 +157,7 @@ impl<'a> Hpt<'a> {
                 }
                 let Some(v) = hpte.lock() else { return Search::Busy };
                 if (v ^ want) & mask == 0 && v & wanted != 0 {
-                    let (v207, r) = self.decode(hpte, v);
+                    let (v207, r) = self.decode(hpte);
                     let same_base = page_sizes(v207, r).is_some_and(|(b, _)| b as u8 == base as u8);
                     if same_base && v207.0 & HpteV::B == key.0 & HpteV::B {
                         let index = PteIndex((pteg << 3) | slot as u64);
@@ -183,13 +184,7 @@ impl<'a> Hpt<'a> {
                 return Ok(slot);
             }
         }
-        self.claim_slowly(group)
-    }
-
-    /// The same when some entries looked locked.
-    #[cold]
-    #[inline(never)]
-    fn claim_slowly(&self, group: &Pteg) -> Result<usize, bool> {
+        // Some looked locked.
         for (slot, hpte) in group.0.iter().enumerate() {
             if hpte.v.load_raw(Ordering::Relaxed) & IN_USE != 0 {
                 continue;
@@ -248,7 +243,7 @@ impl<'a> Hpt<'a> {
             if let Ok(slot) = self.claim(group) {
                 let hpte = group.0.get(slot)?;
                 hpte.r.store(self.memory_r(v, r), Ordering::Relaxed);
-                hpte.unlock(self.memory_v(v));
+                hpte.unlock_value(self.memory_v(v));
                 return Some(PteIndex((pteg << 3) | slot as u64));
             }
         }

@@ -86,3 +86,16 @@ pub unsafe fn load(generation: Generation, from: &mut Context) {
         });
     }
 }
+
+/// Changes one vector-scalar register of the vCPU whose registers are in the machine.
+///
+/// # Safety
+/// As for [`save`]; `own` is that vCPU's context.
+pub unsafe fn set_vsr(generation: Generation, own: &mut Context, number: u8, value: [u64; 2]) {
+    // SAFETY: the caller's; what is loaded is what was just saved, but for the one register.
+    unsafe {
+        save(generation, own);
+        own.vsx[usize::from(number & 63)] = value;
+        load(generation, own);
+    }
+}

@@ -49,8 +49,10 @@ impl Has {
 }
 
 macro_rules! switched {
-    ($($spr:ident $has:ident;)*) => {
-        /// Number of each switched register and the processors that have it.
+    (@write $spr:ident) => { spr::$spr };
+    (@write $spr:ident $write:ident) => { spr::$write };
+    ($($spr:ident $(/ $write:ident)? $has:ident;)*) => {
+        /// Number of each switched register and the processors that have it; some are written under another number.
         pub const SWITCHED: &[(u32, Has)] = &[$((spr::$spr, Has::$has),)*];
 
         /// Saves the switched registers to `to`, in the table's order.
@@ -75,7 +77,7 @@ macro_rules! switched {
             let mut slots = from.iter();
             $(if let Some(slot) = slots.next() && Has::$has.on(generation) {
                 // SAFETY: the register exists on this generation and belongs to the guest.
-                unsafe { crate::instructions::mtspr::<{ spr::$spr }>(*slot) };
+                unsafe { crate::instructions::mtspr::<{ switched!(@write $spr $($write)?) }>(*slot) };
             })*
         }
     };
@@ -83,7 +85,7 @@ macro_rules! switched {
 
 switched! {
     SPRG0 All; SPRG1 All; SPRG2 All; SPRG3 All;
-    DSCR All; FSCR All; TAR All; UAMOR All; VRSAVE All; CTRL All;
+    DSCR All; FSCR All; TAR All; UAMOR All; VRSAVE All; CTRL_READ / CTRL All;
     PSPB All; BESCR All; EBBHR All; EBBRR All;
     DPDES All; CIABR All; DAWR0 All; DAWRX0 All; WORT Power8; TIDR Isa3; PSSCR_GUEST Isa3;
     DAWR1 Isa31; DAWRX1 Isa31;

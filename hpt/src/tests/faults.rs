@@ -1,6 +1,7 @@
 //! One test per behaviour of faults, translation and changes of backing.
 
 use power::regs::Dsisr;
+use power::slb::SegmentSize;
 use power::{Ea, GuestReal, HostReal, HpteR, HpteV, PageSize, PteIndex};
 
 use super::unit::{each, enter, hardware, va};
@@ -376,5 +377,15 @@ fn nothing_matches_a_segment_that_is_not_offered() {
         access.slb.0 ^= 0x110 | 1 << 62;
         access.ea = Ea(0);
         assert_eq!(w.mmu.xlate(&access), Err(XlateError::NotFound(Dsisr::NOHPTE)), "segment size differs");
+        // Segments of both sizes can have a page with the same hash and AVPN; B alone tells them apart.
+        let v = avpn(0x800, SegmentSize::T1, PageSize::K4, 0);
+        assert_eq!(v.0 & HpteV::AVPN, avpn(0x80_0000, SegmentSize::M256, PageSize::K4, 0).0);
+        w.enter(None, 0, PteIndex(0), v, HpteR(UNIT | RW)).unwrap();
+        access.slb.0 = 1 << 62 | 0x800 << 24;
+        assert!(w.mmu.xlate(&access).is_ok());
+        w.m.access(&access).unwrap();
+        access.slb.0 = 0x80_0000 << 12;
+        assert_eq!(w.mmu.xlate(&access), Err(XlateError::NotFound(Dsisr::NOHPTE)), "B");
+        w.clear();
     });
 }

@@ -483,8 +483,8 @@ fn huge_pages_only_in_huge_partitions() {
                 let r = page.r(DEVICE_M, RW);
                 assert_eq!(w.enter(Some(n), 0, index, v, r), Err(HptError::Parameter));
                 w.remove(0, at.0, 0).unwrap();
-                let at = w.enter(Some(n), 0, index, v, page.r(NOWHERE, RW)).unwrap();
-                w.remove(0, at.0, 0).unwrap();
+                let r = page.r(NOWHERE, RW);
+                assert_eq!(w.enter(Some(n), 0, index, v, r), Err(HptError::Parameter));
             }
             assert!(w.mmu.slots().is_huge());
         });

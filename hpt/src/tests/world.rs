@@ -390,6 +390,10 @@ impl World<'_> {
         let page = self.page_at(real);
         let special = flags & (f::ZERO_PAGE | f::ICACHE_INVALIDATE | f::ICACHE_SYNCHRONIZE);
         if page.is_none() {
+            let nowhere = real >= NOWHERE || (real >= self.unit * self.pages.len() as u64 && real < DEVICE_I);
+            if actual == PageSize::M16 && nowhere {
+                return Err(HptError::Parameter);
+            }
             let within = |base: u64| real >= base && real + actual.bytes() <= base + DEVICE_LEN;
             let touches = |base: u64| real < base + DEVICE_LEN && real + actual.bytes() > base;
             for (base, attribute) in [(DEVICE_I, HpteR::I), (DEVICE_M, 0)] {

@@ -1,5 +1,6 @@
 //! Loads and stores where a partition has neither memory nor a device: an empty bus. Loads read all ones, stores are
 //! dropped.
+#![allow(unsafe_code)] // reaches into vector registers that are live in the machine
 
 use hpt::{AccessKind, XlateError};
 use papr::mmio::{Instruction, Target as Register, decode};
@@ -7,7 +8,7 @@ use power::interrupt::Vector;
 use power::regs::Msr;
 use power::slb::SlbV;
 use power::GuestReal;
-use realmode::inject_saved;
+use realmode::{context, inject_saved};
 
 use super::{After, storage};
 use crate::log;
@@ -27,6 +28,7 @@ pub fn emulate(partition: &mut Partition, server: usize, real: GuestReal) -> Res
     let logged = partition.accesses_to_nowhere < LOGGED;
     partition.accesses_to_nowhere = partition.accesses_to_nowhere.saturating_add(1);
     let name = &partition.name;
+    let generation = partition.core.features.generation;
     let regs = &mut partition.vcpus[server].regs;
     let pc = regs.pc;
     let Some(Instruction { store, target, update }) = decode(word) else {
@@ -38,8 +40,13 @@ pub fn emulate(partition: &mut Partition, server: usize, real: GuestReal) -> Res
         let what = if store { "store to" } else { "load from" };
         log!("{name}: {what} {real:#x}, where nothing is, at {pc:#x}");
     }
-    if let (false, Register::Gpr { number, value }) = (store, target) {
-        regs.gpr[number as usize] = value;
+    match target {
+        Register::Gpr { number, value } => regs.gpr[number as usize] = value,
+        // SAFETY: the vCPU's registers are in the machine: it has just been left.
+        Register::Vsr { number, value } => unsafe {
+            context::set_vsr(generation, regs.context.get_mut(), number, value);
+        },
+        Register::None => {}
     }
     if let Some(base) = update {
         regs.gpr[base as usize] = regs.fault.ea;

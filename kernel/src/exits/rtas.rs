@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use papr::rtas::{Action, Call, CpuState, Entitlement, MAX_BYTES, Platform, StartError, dispatch};
+use papr::rtas::{Action, Call, CpuState, Entitlement, MAX_BYTES, Platform, Service, StartError, dispatch};
 use papr::xics;
 use power::{GuestReal, Status};
 
@@ -14,7 +14,7 @@ use crate::{clock, console};
 /// Carries out the call whose argument buffer r4 names.
 pub fn handle(partition: &mut Partition, server: usize) -> After {
     let at = GuestReal(partition.vcpus[server].regs.gpr[4]);
-    let mut finish = |partition: &mut Partition, status: Status| {
+    let finish = |partition: &mut Partition, status: Status| {
         partition.vcpus[server].regs.gpr[3] = status.0 as u64;
     };
     let mut buffer = [0; MAX_BYTES];
@@ -31,6 +31,8 @@ pub fn handle(partition: &mut Partition, server: usize) -> After {
     let answer = dispatch(&call, &mut Services(partition));
     let results = GuestReal(at.0 + call.results_offset());
     match partition.memory.write(results, &answer.results) {
+        // The status says so too, but there may be no room for one.
+        Ok(()) if Service::of_token(call.token).is_none() => finish(partition, Status::PARAMETER),
         Ok(()) => finish(partition, Status::SUCCESS),
         Err(MemoryError::NoRam) => finish(partition, Status::PARAMETER),
         Err(MemoryError::Exhausted) => return After::Stop("the host has no memory left".into()),
