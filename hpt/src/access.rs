@@ -85,7 +85,7 @@ pub(crate) const fn pp_writable(r: u64) -> bool {
 }
 
 /// The same without permission to store: 0 becomes 6, 1 and 2 become 3.
-#[inline]
+#[inline(always)]
 pub(crate) const fn read_only(r: u64) -> u64 {
     if !pp_writable(r) {
         r
@@ -107,7 +107,7 @@ pub(crate) const fn cache_attribute(r: u64) -> u64 {
 
 /// A guest's flags as the hardware gets them for RAM: cacheable whatever the guest thinks. Guarded memory must not be fetched from,
 /// and N says that too.
-#[inline]
+#[inline(always)]
 pub(crate) const fn ram_flags(r: u64) -> u64 {
     match r & HpteR::WIMG {
         HpteR::M | SAO => r,
@@ -117,7 +117,7 @@ pub(crate) const fn ram_flags(r: u64) -> u64 {
 
 /// Dword 1 for the hardware: RAM at `host` (a multiple of the actual page size), from the guest's flags; `low` has the bits below the
 /// actual page size.
-#[inline]
+#[inline(always)]
 pub(crate) const fn ram_r(guest: u64, low: u64, host: u64, view: PageView) -> u64 {
     let r = (ram_flags(guest) & (!HpteR::RPN | low)) | host;
     // What cannot be stored to is not changed, whatever the guest says of it.

@@ -108,7 +108,7 @@ impl GuestMmu<'_> {
         let write = matches!(kind, AccessKind::Write);
         let used = if write { RC } else { HpteR::R };
         let mut page_used = None;
-        let new = match self.backing(guest, actual) {
+        let new = match self.backing(guest, low) {
             Ok(Backing::Ram(page, offset)) => {
                 let view = if entry.rev.is_linked() {
                     page.view()

@@ -1,6 +1,5 @@
 //! The hash function, and its inverse for `tlbie` (Power ISA 3.0C, book III, 5.7.9.2 and 5.9.3.3).
 
-use power::hpte::page_sizes;
 use power::slb::SegmentSize;
 use power::{HpteR, HpteV, PageSize, PteIndex};
 
@@ -35,35 +34,68 @@ const fn page_low(v: HpteV, index: PteIndex) -> u64 {
 /// base and actual size. The format is common to ISA 2.07 and 3.0 (with R = 0, PRS = 0, RIC = 0 there).
 ///
 /// The table must have at least 2^11 PTEGs, which is the architecture's minimum. An entry with a page size
-/// that does not exist is taken for one of 4 KiB.
+/// that does not exist is taken for one of 16 MiB.
 #[inline]
 pub const fn tlbie_rb(v: HpteV, r: HpteR, index: PteIndex) -> u64 {
-    let (base, actual) = match page_sizes(v, r) {
-        Some(sizes) => sizes,
-        None => (PageSize::K4, PageSize::K4),
-    };
+    const L: u64 = 1;
     let low = page_low(v, index);
     // The virtual address from bit 23 up, its topmost 14 bits dropped; B in bits 54:55.
-    let common = ((v.0 & HpteV::AVPN) << 16) | (v.0 >> 62 << 8);
-    match base {
-        // L = 0: AVA is complete, AP says the actual page size as L and LP of an SLB entry do.
-        PageSize::K4 => {
-            let ap = match actual {
-                PageSize::K4 => 0,
-                PageSize::K64 => 0b101,
-                PageSize::M16 => 0b100,
-            };
-            common | (low << 12) | (ap << 5)
+    let b = v.0 >> 62 << 8;
+    let address = (v.0 & HpteV::AVPN) << 16;
+    // L = 0: AVA is complete, AP (56:58) says the actual page size as L and LP of an SLB entry do.
+    let small = address | (low << 12) | b;
+    // L = 1: address bits below the actual page give way to LP; AVAL (56:62) has address bits 13 to 19.
+    let aval = (low << 4) & 0xfe;
+    if !v.any(HpteV::L) {
+        return small;
+    }
+    let lp = r.0 >> 12 & 0xff;
+    if lp & 0xf == 0x1 {
+        return address | ((low << 16) & 0x7f_0000) | (0x01 << 12) | b | aval | L;
+    }
+    if lp & 0xf == 0x7 {
+        return small | (0b101 << 5);
+    }
+    let huge = address & !(PageSize::M16.bytes() - 1);
+    match lp {
+        0x38 => small | (0b100 << 5),
+        0x08 => huge | (0x08 << 12) | b | aval | L,
+        _ => huge | b | L,
+    }
+}
+
+/// log2 of the actual page size of an entry; 0 for an encoding that does not exist. As [`power::hpte::page_sizes`] has it, for those in a
+/// hurry.
+#[inline(always)]
+pub(crate) const fn actual_shift(v: HpteV, r: HpteR) -> u32 {
+    if !v.any(HpteV::L) {
+        return 12;
+    }
+    let lp = r.0 >> 12 & 0xff;
+    // Low nibbles 1 and 7.
+    if 0x82 >> (lp & 0xf) & 1 != 0 {
+        16
+    } else if lp == 0 || lp == 0x08 || lp == 0x38 {
+        24
+    } else {
+        0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use power::hpte::page_sizes;
+
+    use super::*;
+
+    #[test]
+    fn actual_sizes_agree() {
+        for v in [HpteV(0), HpteV(HpteV::L)] {
+            for lp in 0..0x100 {
+                let r = HpteR(lp << 12);
+                let slow = page_sizes(v, r).map_or(0, |(_, actual)| actual.shift());
+                assert_eq!(actual_shift(v, r), slow, "{lp:#x}");
+            }
         }
-        // L = 1: address bits below the actual page give way to LP; AVAL (56:62) has address bits 13 to 19.
-        PageSize::K64 => {
-            let address = (common | ((low << 16) & 0x7f_0000)) & !(actual.bytes() - 1);
-            let lp = match actual {
-                PageSize::M16 => 0x08,
-                _ => 0x01,
-            };
-            address | (common & 0x300) | (lp << 12) | ((low << 4) & 0xfe) | 1
-        }
-        PageSize::M16 => (common & !(PageSize::M16.bytes() - 1)) | (common & 0x300) | 1,
     }
 }

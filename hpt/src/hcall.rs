@@ -4,12 +4,12 @@
 //! means that the same call can be made again.
 
 use power::hcall::flags as f;
-use power::hpte::page_sizes;
-use power::{HostReal, HpteR, HpteV, PageSize, PteIndex};
+use power::{HostReal, HpteR, HpteV, PteIndex};
 
 use crate::access::{GUEST_RESERVED, absent_r, pp_defined, pp_writable, ram_r, read_only};
 use crate::entry::{IN_USE, VALID};
 use crate::error::HptError;
+use crate::hash::actual_shift;
 use crate::machine::Machine;
 use crate::mmu::{Backing, GuestMmu, RC, guest_v};
 use crate::page::PageView;
@@ -97,8 +97,9 @@ impl<'a> GuestMmu<'a> {
         self.enter_with::<M, false>(m, flags, index, v, r)
     }
 
-    /// H_ENTER; `PLAIN` when no flag asks for anything.
-    #[inline]
+    /// H_ENTER; `PLAIN` when no flag asks for anything. That path has no loops and no calls but the ones that begin again without it, when there is no
+    /// room or somebody holds a lock: it needs few registers and no frame.
+    #[inline(always)]
     fn enter_with<M: Machine, const PLAIN: bool>(
         &self,
         m: &M,
@@ -107,27 +108,33 @@ impl<'a> GuestMmu<'a> {
         v: HpteV,
         r: HpteR,
     ) -> Result<PteIndex, HptError> {
-        let (_, actual) = page_sizes(v, r).ok_or(HptError::Parameter)?;
-        let low = actual.bytes() - 1;
+        let shift = actual_shift(v, r);
+        let low = (1u64 << shift) - 1;
         // LP takes the low bits of RPN, eight at most; what is left below the actual size has to be zero.
         let misaligned = r.0 & low & HpteR::RPN & !0xf_f000 != 0;
         if misaligned
             || v.any(self.hpt.unusable_v())
             || !pp_defined(r.0)
             || (!PLAIN && flags & f::COPY_PAGE != 0)
-            || actual.shift() > self.slots.unit_shift()
+            // 0 is no size at all, and not below any unit when one is taken off.
+            || shift.wrapping_sub(1) >= self.slots.unit_shift()
         {
             return Err(HptError::Parameter);
         }
         let v = HpteV(v.0 & !(HpteV::HVLOCK | HpteV::ABSENT | HpteV::V));
         let guest = r.0 & !GUEST_RESERVED;
         let (group, revs) = self.hpt.group(index).ok_or(HptError::Parameter)?;
-        let backing = self.backing(HpteR(guest), actual)?;
+        let backing = self.backing(HpteR(guest), low)?;
         if !PLAIN && flags & f::ZERO_PAGE != 0 && !matches!(backing, Backing::Ram(..)) {
             return Err(HptError::Parameter);
         }
 
-        let slot = if PLAIN || flags & f::EXACT == 0 {
+        let slot = if PLAIN {
+            match self.hpt.claim_at_once(group) {
+                Some(slot) => Ok(slot),
+                None => return self.enter_specially(m, flags, index, v, r),
+            }
+        } else if flags & f::EXACT == 0 {
             self.hpt.claim(group)
         } else {
             claim_exactly(group, (index.0 & 7) as usize)
@@ -138,15 +145,19 @@ impl<'a> GuestMmu<'a> {
         };
         let entry = Entry { index: PteIndex((index.0 & !7) | slot as u64), hpte, rev };
 
-        let (bit, r) = match backing {
+        let (bit, hardware) = match backing {
             Backing::Ram(page, offset) => {
-                let Some(view) = page.lock() else {
+                let view = if PLAIN { page.try_lock() } else { page.lock() };
+                let Some(view) = view else {
                     hpte.unlock(0);
+                    if PLAIN {
+                        return self.enter_specially(m, flags, index, v, HpteR(guest));
+                    }
                     return Err(HptError::TooHard);
                 };
                 if !PLAIN
                     && flags & CONTENTS != 0
-                    && let Err(error) = self.contents(m, flags, view, offset, actual)
+                    && let Err(error) = self.contents(m, flags, view, offset, low + 1)
                 {
                     page.unlock(view);
                     hpte.unlock(0);
@@ -169,7 +180,7 @@ impl<'a> GuestMmu<'a> {
             Backing::Nothing => (HpteV::ABSENT, absent_r(guest, low)),
         };
         rev.set_guest(HpteR(guest));
-        hpte.r.store(self.hpt.memory_r(v, r), Ordering::Relaxed);
+        hpte.r.store(self.hpt.memory_r(v, hardware), Ordering::Relaxed);
         hpte.unlock_value(self.hpt.memory_v(HpteV(v.0 | bit)));
         m.pte_sync();
         Ok(entry.index)
@@ -182,24 +193,24 @@ impl<'a> GuestMmu<'a> {
         flags: u64,
         view: PageView,
         offset: u64,
-        actual: PageSize,
+        len: u64,
     ) -> Result<(), HptError> {
         let zero = flags & f::ZERO_PAGE != 0;
-        if !view.is_present() || (zero && (!view.is_writable() || actual.bytes() > M::BULK_LIMIT)) {
+        if !view.is_present() || (zero && (!view.is_writable() || len > M::BULK_LIMIT)) {
             return Err(HptError::TooHard);
         }
         let at = HostReal(view.host_bits() | offset);
         if zero {
-            m.zero(at, actual.bytes());
+            m.zero(at, len);
         }
         if flags & (f::ICACHE_INVALIDATE | f::ICACHE_SYNCHRONIZE) != 0 {
-            m.icache_sync(at, actual.bytes());
+            m.icache_sync(at, len);
         }
         Ok(())
     }
 
     /// Locks an entry that is in use and meets the conditions; answers its raw dword 0.
-    #[inline]
+    #[inline(always)]
     fn lock_in_use(&self, entry: &Entry<'_>, flags: u64, avpn: u64) -> Result<(u64, HpteV, HpteR), HptError> {
         let raw_v = entry.hpte.lock().ok_or(HptError::TooHard)?;
         let (v, r) = self.hpt.decode(entry.hpte);
@@ -380,7 +391,7 @@ impl<'a> GuestMmu<'a> {
 
     /// May the hardware write to the page behind a locked entry? Who changes that locks every entry of the page afterwards, so the
     /// answer holds until this one is unlocked, or is corrected then.
-    #[inline]
+    #[inline(always)]
     fn may_write(&self, entry: &Entry<'_>) -> bool {
         match self.page_of(entry.rev) {
             Some(page) => page.view().is_writable(),

@@ -1,11 +1,11 @@
 //! A partition's view of its table and memory, and the steps that all operations are made of.
 
-use power::{GuestReal, HpteR, HpteV, PageSize};
+use power::{GuestReal, HpteR, HpteV};
 
 use crate::entry::{ABSENT, IN_USE, LINKED, LOCK, RevEntry, VALID};
 use crate::error::HptError;
 use crate::machine::Machine;
-use crate::page::{Page, PageView, SlotKind, Slots};
+use crate::page::{Page, PageView, SLOT_ALIGN, SlotKind, Slots};
 use crate::sync::Ordering;
 use crate::table::{Entry, Hpt};
 
@@ -57,13 +57,13 @@ impl<'a> GuestMmu<'a> {
     }
 
     /// What is behind a page of the guest; `Parameter` if a cache attribute is wrong or a large page does not fit.
-    /// The actual page size is not above the unit.
-    #[inline]
-    pub(crate) fn backing(&self, guest: HpteR, actual: PageSize) -> Result<Backing<'a>, HptError> {
-        let real = guest.0 & HpteR::RPN & !(actual.bytes() - 1);
+    /// `low` is the actual page size less one; it is not above the unit.
+    #[inline(always)]
+    pub(crate) fn backing(&self, guest: HpteR, low: u64) -> Result<Backing<'a>, HptError> {
+        let real = guest.0 & HpteR::RPN & !low;
         let Some((slot, offset)) = self.slots.slot(real) else {
             // Slots are aligned to 64 KiB, so only a larger page might reach into one; and none is of use where there is nothing.
-            return if actual == PageSize::M16 { Err(HptError::Parameter) } else { Ok(Backing::Nothing) };
+            return if low >= SLOT_ALIGN { Err(HptError::Parameter) } else { Ok(Backing::Nothing) };
         };
         match slot.kind {
             SlotKind::Ram(pages) => {
@@ -73,7 +73,7 @@ impl<'a> GuestMmu<'a> {
             }
             SlotKind::Device { host, attribute } => {
                 let at = host.0.wrapping_add(offset);
-                let fits = at & (actual.bytes() - 1) == 0 && slot.len - offset >= actual.bytes();
+                let fits = at & low == 0 && slot.len - offset > low;
                 let attribute = attribute & (HpteR::W | HpteR::I);
                 if fits && crate::access::cache_attribute(guest.0) == attribute {
                     Ok(Backing::Device(at & HpteR::RPN))
@@ -85,7 +85,7 @@ impl<'a> GuestMmu<'a> {
     }
 
     /// Puts a locked entry on the chain of a locked page.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn link(&self, page: &Page, entry: &Entry<'_>) {
         let me = entry.index.0 as u32 | LINKED;
         let head = page.head();
@@ -133,7 +133,7 @@ impl<'a> GuestMmu<'a> {
     }
 
     /// The page on whose chain a locked entry is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn page_of(&self, rev: &RevEntry) -> Option<&'a Page> {
         // Bits of RPN below the actual page size encode it; they do not reach the next unit.
         if rev.is_linked() { self.slots.page(GuestReal(rev.guest().0 & HpteR::RPN)) } else { None }
@@ -170,7 +170,7 @@ impl<'a> GuestMmu<'a> {
 
     /// Frees a locked entry that the hardware does not see any more, and answers the guest's view of dword 1 with R and C.
     /// `raw_v` is what dword 0 was, and is again, when its page stays locked: that is the error.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn finish_remove(&self, entry: &Entry<'_>, raw_v: u64) -> Result<HpteR, HptError> {
         let rc = if raw_v & VALID != 0 { entry.hpte.r.load(Ordering::Relaxed) & RC } else { 0 };
         if let Some(page) = self.page_of(entry.rev) {

@@ -296,7 +296,8 @@ pub struct Slots<'a> {
 }
 
 const NO_SLOT: Slot<'static> = Slot { base: GuestReal(0), len: 0, kind: SlotKind::Ram(&[]) };
-const SLOT_ALIGN: u64 = 1 << 16;
+/// What every slot is aligned to.
+pub(crate) const SLOT_ALIGN: u64 = 1 << 16;
 
 impl<'a> Slots<'a> {
     /// None yet. In a `huge` partition pages are units of 16 MiB and 16 MiB entries are accepted; otherwise 64 KiB.
@@ -355,7 +356,7 @@ impl<'a> Slots<'a> {
     }
 
     /// The slot that an address is in, and the address's offset in it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn slot(&self, real: u64) -> Option<(&Slot<'a>, u64)> {
         for slot in &self.slots {
             let offset = real.wrapping_sub(slot.base.0);
@@ -367,7 +368,7 @@ impl<'a> Slots<'a> {
     }
 
     /// What is at a real address.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, real: GuestReal) -> Option<Target<'a>> {
         let (slot, offset) = self.slot(real.0)?;
         match slot.kind {
@@ -382,7 +383,7 @@ impl<'a> Slots<'a> {
     }
 
     /// The page of RAM at a real address.
-    #[inline]
+    #[inline(always)]
     pub fn page(&self, real: GuestReal) -> Option<&'a Page> {
         match self.find(real)? {
             Target::Ram(page, _) => Some(page),

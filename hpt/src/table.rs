@@ -132,7 +132,7 @@ impl<'a> Hpt<'a> {
     }
 
     /// Finds and locks the entry that translates an address. `wanted` is a raw mask of VALID and ABSENT: which entries count.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn search(&self, slb: SlbV, ea: Ea, wanted: u64) -> Search<'a> {
         let Some(base) = slb.base_page() else { return Search::None };
         let segment = slb.segment();
@@ -174,15 +174,22 @@ impl<'a> Hpt<'a> {
         }
     }
 
-    /// Claims a free entry of a group: locked, with a raw dword 0 of 0 to come back to. `Err(true)` when there is none,
-    /// `Err(false)` when an entry stays locked.
-    #[inline]
-    pub(crate) fn claim(&self, group: &Pteg) -> Result<usize, bool> {
+    /// Claims a free entry of a group that can be had at once: locked, with a raw dword 0 of 0 to come back to.
+    #[inline(always)]
+    pub(crate) fn claim_at_once(&self, group: &Pteg) -> Option<usize> {
         for (slot, hpte) in group.0.iter().enumerate() {
             let seen = hpte.v.load_raw(Ordering::Relaxed);
             if seen & (IN_USE | LOCK) == 0 && hpte.v.acquire_raw(seen, seen | LOCK) {
-                return Ok(slot);
+                return Some(slot);
             }
+        }
+        None
+    }
+
+    /// Claims a free entry of a group. `Err(true)` when there is none, `Err(false)` when an entry stays locked.
+    pub(crate) fn claim(&self, group: &Pteg) -> Result<usize, bool> {
+        if let Some(slot) = self.claim_at_once(group) {
+            return Ok(slot);
         }
         // Some looked locked.
         for (slot, hpte) in group.0.iter().enumerate() {

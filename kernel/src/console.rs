@@ -22,6 +22,11 @@ pub fn init() {
     START.store(timebase(), Ordering::Relaxed);
 }
 
+/// Microseconds from the entry of the hypervisor to a time of the timebase.
+pub fn micros(at: u64) -> u64 {
+    at.saturating_sub(START.load(Ordering::Relaxed)) / TICKS_PER_MICRO
+}
+
 /// The console as a formatter's sink; it knows whether a line is unfinished.
 struct Console {
     column: usize,
@@ -60,7 +65,7 @@ impl Write for Console {
 
 /// A line of the hypervisor, through [`crate::log!`].
 pub fn line(args: fmt::Arguments<'_>) {
-    let micros = (timebase() - START.load(Ordering::Relaxed)) / TICKS_PER_MICRO;
+    let micros = micros(timebase());
     with_console(|console| {
         if console.column != 0 {
             let _ = console.write_str("\n");

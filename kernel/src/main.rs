@@ -9,8 +9,10 @@ extern crate alloc;
 
 mod clock;
 mod console;
+mod cpus;
 mod epitaph;
 mod exits;
+mod host_interrupts;
 mod idle;
 mod memory;
 mod mmu;
@@ -20,6 +22,7 @@ mod percpu;
 mod run;
 #[cfg(feature = "selftest")]
 mod selftest;
+mod trace;
 
 use fdt::Fdt;
 use frames::Range;
@@ -62,6 +65,10 @@ extern "C" fn boot(tree: u64, opal_base: u64, opal_entry: u64, loaded_at: u64) -
     // SAFETY: the table maps all memory, hence this code and this stack, at the addresses in use.
     unsafe { mmu::enable(&host_mmu, &features) };
     log!("translation on: {} segments mapped", host_mmu.segments);
+    let masked = if host_interrupts::mask(&tree.0) { "masked" } else { "left as the firmware has them" };
+    log!("host interrupts {masked}; console and timers are polled");
+    let (parked, others) = cpus::park_others(&tree.0);
+    log!("cpus: 1 runs partitions, {parked} of {others} others parked");
     #[cfg(feature = "selftest")]
     selftest::run(tree.0.chosen().bootargs().unwrap_or(""));
     run::start(&map, &features)

@@ -23,9 +23,7 @@ pub mod image {
     unsafe extern "C" {
         static __text_end: u8;
         static __rodata_end: u8;
-        static __bss_end: u8;
         static __stack_bottom: u8;
-        static __stack_top: u8;
         static __realmode_stack_bottom: u8;
         static __realmode_stack_top: u8;
         static __emergency_stack_top: u8;
@@ -43,12 +41,8 @@ pub mod image {
         text_end = __text_end;
         /// End of the read-only data.
         rodata_end = __rodata_end;
-        /// End of the data; what follows are stacks.
-        bss_end = __bss_end;
         /// Lowest address of the virtual-mode stack; the frame below is never mapped.
         stack_bottom = __stack_bottom;
-        /// Its top.
-        stack_top = __stack_top;
         /// Lowest address of the real-mode stack; the frame below is never mapped.
         realmode_stack_bottom = __realmode_stack_bottom;
         /// Its top.

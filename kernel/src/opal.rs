@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use power::{HostReal, spr};
 
-global_asm!(include_str!("boot.S"), SRR0 = const spr::SRR0, SRR1 = const spr::SRR1);
+global_asm!(include_str!("boot.S"), SRR0 = const spr::SRR0, SRR1 = const spr::SRR1, LPCR = const spr::LPCR, PVR = const spr::PVR, PSSCR = const spr::PSSCR);
 
 /// Where OPAL's data and entry point are: what `opal_call` loads. Written once, at boot.
 #[repr(C)]
@@ -29,6 +29,7 @@ mod token {
     pub const CONSOLE_READ: u64 = 2;
     pub const RTC_READ: u64 = 3;
     pub const CEC_POWER_DOWN: u64 = 5;
+    #[cfg(feature = "selftest")]
     pub const CEC_REBOOT: u64 = 6;
     pub const POLL_EVENTS: u64 = 10;
     pub const CONSOLE_WRITE_BUFFER_SPACE: u64 = 25;
@@ -46,8 +47,6 @@ const BUSY: [i64; 2] = [-2, -12];
 
 /// OPAL_REINIT_CPUS: take hypervisor interrupts in little endian.
 pub const REINIT_HILE_LE: u64 = 1 << 1;
-/// OPAL_REINIT_CPUS: prepare for hashed page tables.
-pub const REINIT_MMU_HASH: u64 = 1 << 2;
 
 /// Remembers the entry point that the firmware gave.
 pub fn init(base: u64, entry: u64) {
@@ -146,6 +145,7 @@ pub fn power_down() -> ! {
 }
 
 /// Starts the machine again.
+#[cfg(feature = "selftest")]
 pub fn reboot() -> ! {
     halt(token::CEC_REBOOT)
 }

@@ -18,7 +18,7 @@ use realmode::world;
 use crate::exits::{After, hcall, storage};
 use crate::memory::Map;
 use crate::partition::{Partition, State, TIMEBASE_HZ};
-use crate::{epitaph, idle, log, memory, opal};
+use crate::{epitaph, idle, log, memory, opal, trace};
 
 /// How long a vCPU runs before the console is looked at and others have their turn: 10 ms.
 const SLICE: u64 = TIMEBASE_HZ / 100;
@@ -51,7 +51,10 @@ pub fn start(map: &Map, features: &CpuFeatures) -> ! {
     hcall::flush(&mut partition);
     log!("{} ran for {} us; {}", partition.name, (timebase() - started) / 512, partition.exits);
     match end {
-        After::Stop(why) => epitaph::end(STOPPED, format_args!("{why}")),
+        After::Stop(why) => {
+            trace::dump();
+            epitaph::end(STOPPED, format_args!("{why}"))
+        }
         _ => epitaph::end(0, format_args!("partition {} switched itself off", partition.name)),
     }
 }
@@ -124,6 +127,7 @@ fn enter(partition: &mut Partition, server: usize, slice_end: u64) -> After {
     // SAFETY: EE is off as always, HSPRG0 is this CPU's, and there is no other CPU. The partition's page table names
     // nothing but its own memory, which is what the hpt crate sees to.
     let exit = unsafe { world::run(regs) };
+    trace::record(exit, regs, timebase());
     partition.exits.count(exit);
     match exit {
         ExitCode::Hcall => hcall::handle(partition, server),
@@ -189,10 +193,14 @@ fn sleep(partition: &mut Partition, next_poll: u64) {
     }
 }
 
-/// What ran when the hypervisor crashed.
+/// What ran when the hypervisor crashed, and what came before.
 pub fn epitaph() {
     // SAFETY: vCPUs are never freed; a torn read of registers is good enough for a crash report.
     if let Some(regs) = unsafe { CURRENT.load(Ordering::Relaxed).as_ref() } {
-        log!("  last vCPU {}: pc {:016x} msr {:016x} r1 {:016x} r3 {:016x}", regs.server, regs.pc, regs.msr, regs.gpr[1], regs.gpr[3]);
+        // SAFETY: partitions are never freed, either.
+        let lpid = unsafe { (*regs.partition).lpid.0 };
+        log!("  last in partition {lpid}, vCPU {}: pc {:016x} msr {:016x} lr {:016x}", regs.server, regs.pc, regs.msr, regs.lr);
+        log!("  r1 {:016x} r3 {:016x} r4 {:016x} r5 {:016x}", regs.gpr[1], regs.gpr[3], regs.gpr[4], regs.gpr[5]);
     }
+    trace::dump();
 }

@@ -27,6 +27,7 @@ pub fn run(bootargs: &str) {
             drop(black_box(ea.map(|ea| unsafe { (ea as *const u64).read_volatile() })));
         }
         "illegal" => unsafe { core::arch::asm!(".long 0") },
+        "reboot" => crate::opal::reboot(),
         "panic" => panic!("on purpose"),
         _ => {}
     }

@@ -30,8 +30,8 @@ pub enum Has {
     All,
     /// POWER8 only.
     Power8,
-    /// POWER9 and later.
-    Isa3,
+    /// POWER9 only.
+    Power9,
     /// POWER10 and later.
     Isa31,
 }
@@ -42,7 +42,7 @@ impl Has {
         match self {
             Has::All => true,
             Has::Power8 => generation == Generation::Power8,
-            Has::Isa3 => generation >= Generation::Power9,
+            Has::Power9 => generation == Generation::Power9,
             Has::Isa31 => generation >= Generation::Power10,
         }
     }
@@ -87,7 +87,7 @@ switched! {
     SPRG0 All; SPRG1 All; SPRG2 All; SPRG3 All;
     DSCR All; FSCR All; TAR All; UAMOR All; VRSAVE All; CTRL_READ / CTRL All;
     PSPB All; BESCR All; EBBHR All; EBBRR All;
-    DPDES All; CIABR All; DAWR0 All; DAWRX0 All; WORT Power8; TIDR Isa3; PSSCR_GUEST Isa3;
+    DPDES All; CIABR All; DAWR0 All; DAWRX0 All; WORT Power8; TIDR Power9;
     DAWR1 Isa31; DAWRX1 Isa31;
     MMCR0 All; MMCR1 All; MMCR2 All; MMCRA All; SIAR All; SDAR All; SIER All;
     PMC1 All; PMC2 All; PMC3 All; PMC4 All; PMC5 All; PMC6 All;

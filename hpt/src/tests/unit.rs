@@ -251,8 +251,7 @@ fn bulk_remove_answers_in_place() {
         let second = w.enter(Some(n), 0, group, v, page.r(2 * UNIT, RO | HpteR::R)).unwrap().0;
         let mut words =
             [request(0, first), 0, request(2, second), 0x80, request(2, second), v.0 & !0x7f, END, 5];
-        let before = w.m.take_tlbies();
-        let _ = before;
+        w.m.take_tlbies();
         w.bulk(words);
         assert_eq!(w.m.take_tlbies(), 2);
         // Gone; and the rest is untouched behind an end.

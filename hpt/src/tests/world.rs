@@ -19,8 +19,8 @@ pub const GROUPS: usize = 2048;
 pub const DEVICE_I: u64 = 0x1_0000_0000;
 pub const DEVICE_M: u64 = 0x1_0100_0000;
 pub const NOWHERE: u64 = 0x2_0000_0000;
-const DEVICE_LEN: u64 = 0x10_0000;
-const DEVICE_HOST: u64 = 0x600_0000_0000;
+pub const DEVICE_LEN: u64 = 0x10_0000;
+pub const DEVICE_HOST: u64 = 0x600_0000_0000;
 
 /// A virtual page that the guest uses, always with the same sizes.
 #[derive(Clone, Copy, Debug)]
@@ -105,23 +105,23 @@ pub fn universe(huge: bool) -> Vec<Va> {
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
-    v: HpteV,
+pub struct Entry {
+    pub v: HpteV,
     /// With R and C exactly as the guest must see them.
-    r: HpteR,
+    pub r: HpteR,
     /// Which of the universe, if it can be reached.
-    va: Option<usize>,
+    pub va: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
-struct PageModel {
-    state: PageState,
-    protection: Protection,
-    host: u64,
+pub struct PageModel {
+    pub state: PageState,
+    pub protection: Protection,
+    pub host: u64,
     /// Contents of each 4 KiB that is not zero.
-    contents: HashMap<u64, u64>,
+    pub contents: HashMap<u64, u64>,
     /// What was surely done to it since the last harvest, and what a guest's R and C might add.
-    used: u64,
+    pub used: u64,
     claimed: u64,
 }
 
@@ -129,11 +129,11 @@ pub struct World<'a> {
     pub mmu: GuestMmu<'a>,
     pub m: &'a Mock<'a>,
     pub vas: Vec<Va>,
-    entries: HashMap<u64, Entry>,
-    pages: Vec<PageModel>,
-    unit: u64,
+    pub entries: HashMap<u64, Entry>,
+    pub pages: Vec<PageModel>,
+    pub unit: u64,
     next_host: u64,
-    next_value: u64,
+    pub next_value: u64,
     /// What happened, to see that everything does.
     pub seen: RefCell<HashMap<&'static str, usize>>,
 }
@@ -186,10 +186,10 @@ pub enum Outcome {
     Mmio,
 }
 
-const RC: u64 = HpteR::R | HpteR::C;
+pub const RC: u64 = HpteR::R | HpteR::C;
 
 impl World<'_> {
-    fn saw(&self, what: &'static str) {
+    pub fn saw(&self, what: &'static str) {
         *self.seen.borrow_mut().entry(what).or_default() += 1;
     }
 
@@ -198,12 +198,12 @@ impl World<'_> {
         HostReal(self.next_host)
     }
 
-    fn page_at(&self, real: u64) -> Option<usize> {
+    pub fn page_at(&self, real: u64) -> Option<usize> {
         let n = (real / self.unit) as usize;
         (n < self.pages.len()).then_some(n)
     }
 
-    fn entry_of(&self, va: usize) -> Option<u64> {
+    pub fn entry_of(&self, va: usize) -> Option<u64> {
         self.entries.iter().find(|(_, e)| e.va == Some(va)).map(|(i, _)| *i)
     }
 
@@ -330,7 +330,6 @@ impl World<'_> {
     // ---- hypervisor calls ----
 
     /// H_ENTER of a virtual page at a real address, with everything that the model says about it.
-    #[allow(clippy::too_many_arguments)]
     pub fn enter(
         &mut self,
         va: Option<usize>,
@@ -339,8 +338,7 @@ impl World<'_> {
         v: HpteV,
         r: HpteR,
     ) -> Result<PteIndex, HptError> {
-        let before = self.m.take_tlbies();
-        let _ = before;
+        self.m.take_tlbies();
         let result = self.mmu.enter(self.m, flags, index, v, r);
         assert_eq!(self.m.take_tlbies(), 0, "entering needs no tlbie");
         let expected = self.expect_enter(flags, index, v, r);
@@ -613,158 +611,6 @@ impl World<'_> {
         }
     }
 
-    // ---- what guests do ----
-
-    /// What should come of an access, and the entry it goes through.
-    fn expect(&self, va: usize, access: &Access) -> (Outcome, Option<u64>) {
-        let store = access.kind == AccessKind::Write;
-        if access.kind == AccessKind::Execute && access.slb.0 & 0x200 != 0 {
-            return (Outcome::Reflected(Dsisr::NOEXEC_OR_GUARDED), None);
-        }
-        let Some(index) = self.entry_of(va) else {
-            let why = if store { Dsisr::NOHPTE | Dsisr::ISSTORE } else { Dsisr::NOHPTE };
-            return (Outcome::Reflected(why), None);
-        };
-        let e = &self.entries[&index];
-        let why = protection(e.r.0, access);
-        if !why.is_empty() {
-            return (Outcome::Reflected(why), None);
-        }
-        let real = self.real(e, access);
-        let device = [DEVICE_I, DEVICE_M].iter().any(|d| (*d..*d + DEVICE_LEN).contains(&real));
-        if self.page_at(real).is_none() && !device {
-            return (Outcome::Mmio, Some(index));
-        }
-        (Outcome::Done, Some(index))
-    }
-
-    fn real(&self, e: &Entry, access: &Access) -> u64 {
-        let (_, actual) = page_sizes(e.v, e.r).unwrap();
-        let low = actual.bytes() - 1;
-        e.r.0 & HpteR::RPN & !low | access.ea.0 & low
-    }
-
-    /// Notes a use of an entry in the model.
-    fn note(&mut self, index: u64, real: u64, store: bool) {
-        let bits = if store { RC } else { HpteR::R };
-        self.entries.get_mut(&index).unwrap().r.0 |= bits;
-        if let Some(n) = self.page_at(real) {
-            self.pages[n].used |= bits;
-        }
-    }
-
-    /// A guest's access, with everything the hypervisor does until it is over.
-    pub fn access(&mut self, va: usize, access: &Access) -> Outcome {
-        let (want, index) = self.expect(va, access);
-        let mut got = None;
-        let mut faults = 0;
-        while got.is_none() {
-            faults += 1;
-            assert!(faults < 8, "no progress: {access:?}");
-            match self.m.access(access) {
-                Ok(host) => {
-                    assert_eq!(want, Outcome::Done, "the hardware allows too much: {access:?}");
-                    self.touch(index.unwrap(), access, host);
-                    got = Some(Outcome::Done);
-                }
-                Err(cause) => match self.mmu.triage(&Fault { access: *access, cause }) {
-                    Triage::Retry => self.saw("retry"),
-                    Triage::Reflect(why) => got = Some(Outcome::Reflected(why)),
-                    Triage::Escalate(escalation) => got = self.escalated(&escalation, access.kind),
-                },
-            }
-        }
-        let got = got.unwrap();
-        assert_eq!(got, want, "{:x?} {access:x?}", self.vas[va]);
-        got
-    }
-
-    fn touch(&mut self, index: u64, access: &Access, host: HostReal) {
-        let store = access.kind == AccessKind::Write;
-        let real = self.real(&self.entries[&index], access);
-        self.note(index, real, store);
-        let Some(n) = self.page_at(real) else {
-            self.saw("device access");
-            let device = if real < DEVICE_M { DEVICE_I } else { DEVICE_M };
-            assert_eq!(host.0, real - device + DEVICE_HOST + if device == DEVICE_M { 0x100_0000 } else { 0 });
-            return;
-        };
-        self.saw(if store { "store" } else { "load" });
-        let unit = self.unit;
-        let page = &mut self.pages[n];
-        assert_eq!(host.0, page.host + real % unit, "wrong memory");
-        assert_ne!(page.protection, Protection::None);
-        let frame = real % unit >> 12;
-        if store {
-            assert_eq!((page.state, page.protection), (PageState::Private, Protection::ReadWrite));
-            self.next_value += 1;
-            page.contents.insert(frame, self.next_value);
-            self.m.set(host, self.next_value);
-        } else {
-            assert_ne!(page.state, PageState::NotPopulated);
-            assert_eq!(self.m.get(host), page.contents.get(&frame).copied().unwrap_or(0), "wrong contents");
-        }
-    }
-
-    /// Virtual mode's part.
-    fn escalated(&mut self, escalation: &Escalation, kind: AccessKind) -> Option<Outcome> {
-        self.saw("escalation");
-        match self.mmu.resolve(self.m, escalation, kind) {
-            Resolved::Installed => None,
-            Resolved::Changed => panic!("nobody else is here"),
-            Resolved::NoPage => Some(Outcome::Mmio),
-            Resolved::Blocked(view) => {
-                let n = self.page_at(escalation.guest_r.0 & HpteR::RPN).unwrap();
-                let page = self.pages[n].clone();
-                assert_eq!((view.state(), view.protection()), (page.state, page.protection));
-                let write = kind == AccessKind::Write;
-                if page.protection == Protection::None || (write && page.protection != Protection::ReadWrite)
-                {
-                    self.saw("notifier");
-                    self.protect_page(n, Protection::ReadWrite);
-                } else if page.state == PageState::NotPopulated {
-                    let state = if write { PageState::Private } else { PageState::Shared };
-                    self.populate(n, state);
-                } else {
-                    assert!(write && page.state == PageState::Shared, "blocked for nothing");
-                    self.saw("unshare");
-                    self.move_page(n, true, self.next_value % 3 == 0);
-                }
-                None
-            }
-        }
-    }
-
-    pub fn xlate(&mut self, va: usize, access: &Access) {
-        let (want, index) = self.expect(va, access);
-        match self.mmu.xlate(access) {
-            Ok(t) => {
-                let index = index.expect("translated what is not there");
-                assert_eq!(t.index.0, index);
-                let real = self.real(&self.entries[&index], access);
-                assert_eq!(t.real.0, real);
-                let store = access.kind == AccessKind::Write;
-                self.note(index, real, store);
-                assert_eq!(t.guest_r.0 & !RC, self.entries[&index].r.0 & !RC);
-                if let Some(n) = self.page_at(real) {
-                    let page = &self.pages[n];
-                    let writable =
-                        page.state == PageState::Private && page.protection == Protection::ReadWrite;
-                    let present =
-                        page.state != PageState::NotPopulated && page.protection != Protection::None;
-                    let host = if store { writable } else { present }.then_some(page.host + real % self.unit);
-                    assert_eq!(t.host.map(|h| h.0), host);
-                } else {
-                    assert_eq!(t.host.is_some(), want == Outcome::Done);
-                }
-            }
-            Err(XlateError::NotFound(why) | XlateError::Denied(why)) => {
-                assert_eq!(want, Outcome::Reflected(why));
-            }
-            Err(XlateError::Busy) => panic!("nobody holds a lock"),
-        }
-    }
-
     // ---- the whole ----
 
     fn hardware_sees(&self, index: u64) -> bool {
@@ -826,168 +672,6 @@ impl World<'_> {
                 .collect();
             want.sort();
             assert_eq!(found, want, "chain of page {n}");
-        }
-    }
-
-    /// One step, chosen by eight bytes.
-    pub fn step(&mut self, bytes: [u8; 8]) {
-        let [kind, a, b, c, d, e, g, h] = bytes;
-        let mut va = a as usize % self.vas.len();
-        if kind < 100 && a & 3 != 0 {
-            // Mostly something that is there.
-            let mut there: Vec<usize> = self.entries.values().filter_map(|e| e.va).collect();
-            there.sort();
-            va = there.get(a as usize * there.len() / 256).copied().unwrap_or(va);
-        }
-        let n = b as usize % self.pages.len();
-        let page = self.vas[va];
-        let indices: Vec<u64> = if kind < 145 { Vec::new() } else { self.entries.keys().copied().collect() };
-        // An entry that exists, mostly; or one of the crowded group; or nonsense.
-        let pick = |x: u8, y: u8| -> u64 {
-            let mut sorted = indices.clone();
-            sorted.sort();
-            match y {
-                0..4 => GROUPS as u64 * 8 + x as u64,
-                4..24 => 0x123 * 8 + x as u64 % 8,
-                _ if sorted.is_empty() => x as u64,
-                _ => sorted[x as usize * sorted.len() / 256],
-            }
-        };
-        let condition = |index: u64, x: u8| -> (u64, u64) {
-            let v = self.entries.get(&index).map_or(0, |e| e.v.0);
-            match x % 8 {
-                0 => (f::AVPN, v & !0x7f),
-                1 => (f::AVPN, v & !0x7f ^ 0x80),
-                2 => (f::ANDCOND, HpteV::BOLTED),
-                3 => (f::ANDCOND, 0),
-                _ => (0, 0),
-            }
-        };
-        match kind {
-            0..100 => {
-                let kind = [AccessKind::Read, AccessKind::Write, AccessKind::Execute][c as usize % 3];
-                let mut access = page.access(u64::from(e) << 8, kind);
-                if !page.is_vrma() {
-                    access.problem_state = d & 1 != 0;
-                    access.slb.0 |= u64::from(d >> 1 & 7) << 9;
-                    if d & 0xe == 0xe {
-                        // Most segments are ordinary: Ks = 0, Kp = 1.
-                        access.slb.0 = access.slb.0 & !0xe00 | 0x400;
-                    }
-                    let keys = u64::from(h) << 56 | u64::from(h) << 38;
-                    (access.amr, access.iamr) = match g % 8 {
-                        0 => (keys, 0),
-                        1 => (0, keys),
-                        _ => (0, 0),
-                    };
-                }
-                if kind == AccessKind::Execute && d & 0x80 == 0 {
-                    access.slb.0 &= !0x200;
-                }
-                if g & 0xf0 == 0xf0 {
-                    self.xlate(va, &access);
-                } else {
-                    self.access(va, &access);
-                }
-            }
-            100..145 if !page.is_vrma() && self.entry_of(va).is_none() => {
-                let (v, index) = page.place(b & 1 != 0);
-                let v = HpteV(
-                    v.0 | u64::from(c & 0x1f & h) & 0x78 | if c & 0x80 != 0 { HpteV::BOLTED } else { 0 },
-                );
-                let mut flags = if d < 32 { f::EXACT } else { 0 };
-                flags |= match d % 16 {
-                    0 => f::ZERO_PAGE,
-                    1 => f::ICACHE_SYNCHRONIZE,
-                    2 => f::ZERO_PAGE | f::ICACHE_INVALIDATE,
-                    3 if d & 0x80 != 0 => f::COPY_PAGE,
-                    _ => 0,
-                };
-                let ram = self.unit * self.pages.len() as u64;
-                let real = match e {
-                    0..10 => DEVICE_I + u64::from(g) * 0x1000,
-                    10..20 => DEVICE_M + u64::from(g) * 0x1000,
-                    20..30 => NOWHERE + u64::from(g) * 0x1000,
-                    _ => (u64::from(e) << 8 | u64::from(g)) * 0x1000 % ram,
-                };
-                let wimg = match e {
-                    0..8 => HpteR::I | HpteR::G,
-                    10..18 => 0x70,
-                    _ => [2, 2, 2, 2, 2, 2, 2, 14, 4, 5, 6, 0, 1, 3, 8, 13][c as usize & 15] << 3,
-                };
-                let pp = [2, 2, 2, 0, 1, 3, 4, 2][(h & 7) as usize] | if h & 7 == 6 { HpteR::PP0 } else { 0 };
-                let pp = if h & 7 == 6 && c & 4 != 0 { HpteR::PP0 | 2 } else { pp & !4 };
-                let key = if h & 0x30 == 0x30 { u64::from(h >> 6) << 9 | u64::from(h >> 6) << 60 } else { 0 };
-                let n = if h & 0xc8 == 0x48 { HpteR::N } else { 0 };
-                let rc = if g & 7 == 0 { u64::from(g >> 4) << 7 & RC } else { 0 };
-                let r = page.r(real, wimg | pp | key | n | rc);
-                let exact = PteIndex(index.0 | u64::from(c >> 5));
-                let _ = self.enter(Some(va), flags, exact, v, r);
-            }
-            // Junk that no address leads to fills the groups.
-            100..145 => {
-                let group = page.place(b & 1 != 0).1;
-                let bolted = if c & 1 != 0 { HpteV::BOLTED } else { 0 };
-                let v = HpteV(0x3_f00d_0000_0000 | u64::from(d) << 7 | u64::from(h & 1) << 63 | bolted);
-                let real = u64::from(e) << 12;
-                let _ = self.enter(None, 0, group, v, HpteR(real | HpteR::M | 2));
-            }
-            145..160 => {
-                let index = pick(b, c);
-                let (flags, avpn) = condition(index, d);
-                let _ = self.remove(flags, index, avpn);
-            }
-            160..165 => {
-                let mut words = [0; 8];
-                for i in 0..4 {
-                    let x = bytes[1 + i].wrapping_mul(31 + i as u8);
-                    let index = pick(x, x.rotate_left(3) | if h & 3 == 0 { 0 } else { 64 });
-                    let (flags, avpn) = condition(index, bytes[4 + i]);
-                    let cond = match flags {
-                        f::AVPN => 2,
-                        f::ANDCOND => 1,
-                        _ => u64::from(x & 0x3f == 0) * 3,
-                    };
-                    let kind = if x % 29 == 0 { 3 } else { 1 + u64::from(x % 61 == 0) };
-                    words[2 * i] = kind << 62 | cond << 56 | index;
-                    words[2 * i + 1] = avpn;
-                }
-                self.bulk(words);
-            }
-            165..195 => {
-                let index = pick(b, c);
-                let (flags, avpn) = condition(index, d);
-                let pp = [0, 1, 2, 2, 2, 3, 0x102, 0x101][(e & 7) as usize];
-                let key = if e & 0xe0 == 0xe0 { u64::from(g & 0x1f) << 9 } else { 0 };
-                let n = if e & 0x18 == 0x18 { 4 } else { 0 };
-                let _ = self.protect(flags | pp | key | n, index, avpn);
-            }
-            195..200 => self.read(pick(b, c)),
-            200..202 => self.read_4(pick(b, 100)),
-            202..208 => self.clear_usage(pick(b, c), d & 1 != 0),
-            208..214 => {
-                let flag =
-                    [f::ZERO_PAGE, f::COPY_PAGE, f::ICACHE_SYNCHRONIZE, 1][(c as usize & 15).min(10) % 4];
-                let ram = self.unit * self.pages.len() as u64;
-                let to = (u64::from(d) << 16 | u64::from(e) << 12) % ram | u64::from(c == 255);
-                self.page_init(flag, to, (u64::from(g) << 16 | u64::from(h) << 12) % (ram + 0x1000));
-            }
-            214..222 => self.populate(n, if c & 3 == 0 { PageState::Shared } else { PageState::Private }),
-            222..228 => self.make_shared(n),
-            228..233 => self.move_page(n, c & 1 != 0, c & 2 != 0),
-            233..239 => self.protect_page(
-                n,
-                [Protection::ReadWrite, Protection::ReadOnly, Protection::None][c as usize % 3],
-            ),
-            239..242 => self.discard(n),
-            242..245 => self.harvest(n),
-            245..254 => {
-                let first = self.vas.iter().position(Va::is_vrma).unwrap();
-                self.insert_vrma(first + c as usize % 4);
-            }
-            254 if c < 32 => self.share_all(),
-            255 if c < 8 => self.clear(),
-            _ => self.check(),
         }
     }
 }
