@@ -15,6 +15,7 @@ pub mod platform;
 pub mod report;
 pub mod rtas;
 pub mod space;
+pub mod units;
 
 pub use context::{CODE, Context, MSR_PROBLEM, MSR_REAL, MSR_VIRTUAL, place, place_at, run, run_code};
 pub use hcall::{Answer, hcall, status};

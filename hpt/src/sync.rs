@@ -24,7 +24,7 @@ pub(crate) fn relax() {
 
 /// An atomic doubleword, big endian in memory.
 ///
-/// The `_raw` operations work on the value as it lies in memory; bit masks for them are made with [`raw`].
+/// The `_raw` operations work on the value as it lies in memory; bit masks for them are made with `raw`.
 #[derive(Debug)]
 #[cfg_attr(not(loom), repr(transparent))]
 pub struct BeAtomicU64(AtomicU64);

@@ -2,7 +2,7 @@
 //! need virtual mode.
 #![allow(unsafe_code)] // called by assembly; reads the registers that describe the interrupt
 
-use hpt::{Access, AccessKind, Fault, Triage};
+use hpt::{Access, AccessKind, Fault, Resolved, Triage};
 use power::interrupt::Vector;
 use power::regs::{Dsisr, Lpcr, Msr};
 use power::slb::SlbV;
@@ -11,6 +11,7 @@ use power::{Ea, spr};
 use crate::deliver::{deliver_pending, inject};
 use crate::instructions::{mfspr, mtspr, slbfee, timebase};
 use crate::layout::{ExitCode, StorageFault, Vcpu};
+use crate::machine::RealMode;
 
 /// What the assembly does next: 0 to return to the guest, or an [`ExitCode`].
 const RESUME: u64 = 0;
@@ -63,7 +64,14 @@ extern "C" fn rm_storage_fault(vcpu: &mut Vcpu, ea: u64, cause: u64, fetch: u64)
         // In real mode the entry is not the guest's to insert: virtual mode does.
         Triage::Reflect(bits) if !translated && bits.contains(Dsisr::NOHPTE) => None,
         Triage::Reflect(bits) => return reflect(vcpu, ea, bits, fetch),
-        Triage::Escalate(escalation) => Some(escalation),
+        // What backs the page may allow the access by now, and the entry only lag behind: one page of the host is many
+        // of a guest that uses small ones.
+        Triage::Escalate(escalation) => {
+            match partition.mmu().resolve(&RealMode::new(partition.lpid), &escalation, kind) {
+                Resolved::Installed | Resolved::Changed => return RESUME,
+                Resolved::Blocked(_) | Resolved::NoPage => Some(escalation),
+            }
+        }
     };
     vcpu.fault = StorageFault { ea, cause: cause.bits(), slb_v: slb.0, fetch, escalation };
     ExitCode::Storage as u64

@@ -11,6 +11,8 @@ use elf::endian::AnyEndian;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt;
 
+/// Padding.
+const NOP: u32 = 0x6000_0000;
 /// The table of functions that the hypercall prologue calls.
 const TABLE: &str = "HCALL_TABLE";
 /// Functions that may call through a pointer: the prologue, if something branches to it.
@@ -81,6 +83,8 @@ impl Walk {
 struct Function {
     name: String,
     end: u64,
+    /// A place in assembly, without a size: what comes before may run into it.
+    label: bool,
     code: Vec<u32>,
 }
 
@@ -100,7 +104,7 @@ impl Code {
         let little = matches!(file.ehdr.endianness, AnyEndian::Little);
 
         // Where functions start, in each section with code. A label of the assembler is a function here too.
-        let mut starts: BTreeMap<u64, (String, usize, bool)> = BTreeMap::new();
+        let mut starts: BTreeMap<u64, (String, usize, u64)> = BTreeMap::new();
         for symbol in symbols.iter() {
             let (kind, index) = (symbol.st_symtype(), usize::from(symbol.st_shndx));
             if symbol.st_shndx == SHN_UNDEF || ![STT_FUNC, STT_NOTYPE].contains(&kind) {
@@ -115,20 +119,23 @@ impl Code {
             }
             let name = strings.get(symbol.st_name as usize).map_err(broken)?;
             let name = format!("{:#}", rustc_demangle::demangle(name));
-            let function = kind == STT_FUNC;
-            // Of several names for one place a function's is the best.
-            let better = starts.get(&symbol.st_value).is_none_or(|(_, _, known)| function && !known);
+            // Of several names for one place a function's is the best: it has a size.
+            let size = if kind == STT_FUNC { symbol.st_size } else { 0 };
+            let better = starts.get(&symbol.st_value).is_none_or(|&(_, _, known)| size > known);
             if better && !name.is_empty() {
-                starts.insert(symbol.st_value, (name, index, function));
+                starts.insert(symbol.st_value, (name, index, size));
             }
         }
 
         let mut functions = BTreeMap::new();
         let addresses: Vec<u64> = starts.keys().copied().collect();
-        for (position, (&start, (name, index, _))) in starts.iter().enumerate() {
+        for (position, (&start, (name, index, size))) in starts.iter().enumerate() {
             let section = sections.get(*index).map_err(broken)?;
             let limit = section.sh_addr + section.sh_size;
-            let end = addresses.get(position + 1).map_or(limit, |&next| next.min(limit));
+            let next = addresses.get(position + 1).map_or(limit, |&next| next.min(limit));
+            // What lies between a function's end and the next one is padding.
+            let label = *size == 0;
+            let end = if label { next } else { next.min(start.saturating_add(*size)) };
             let (data, _) = file.section_data(&section).map_err(broken)?;
             let range = (start - section.sh_addr) as usize..(end - section.sh_addr) as usize;
             let words = data.get(range).unwrap_or_default().chunks_exact(4);
@@ -138,7 +145,7 @@ impl Code {
                     if little { u32::from_le_bytes(word) } else { u32::from_be_bytes(word) }
                 })
                 .collect();
-            functions.insert(start, Function { name: name.clone(), end, code });
+            functions.insert(start, Function { name: name.clone(), end, label, code });
         }
 
         let mut roots: Vec<u64> = functions
@@ -193,6 +200,9 @@ impl Code {
         let mut ends = false;
         for (index, &word) in function.code.iter().enumerate() {
             let at = start + 4 * index as u64;
+            if ends && word == NOP {
+                continue;
+            }
             ends = false;
             if let Some(what) = registers(word) {
                 if told.insert(what) {
@@ -220,8 +230,10 @@ impl Code {
                 }
             }
         }
-        // A label in assembly splits a function in two: the first half runs into the second.
-        if !ends && !function.code.is_empty() && self.functions.contains_key(&function.end) {
+        // A label in assembly splits a function in two: the first half runs into the second. A function of the compiler's
+        // that does not end with a branch ends with a call that does not return.
+        let next = self.functions.get(&function.end);
+        if !ends && next.is_some_and(|next| function.label || next.label) {
             walk.reach(function.end, Some(start));
         }
     }
@@ -367,10 +379,10 @@ mod test {
     use super::*;
 
     const BLR: u32 = 0x4e80_0020;
-    const NOP: u32 = 0x6000_0000;
     const BASE: u64 = 0xc000_0000_0000_1000;
 
-    /// An ELF file with these functions one after the other, and a table that points to some of them.
+    /// An ELF file with these functions one after the other, and a table that points to some of them. A name with a dot is
+    /// a label.
     fn image(functions: &[(&str, &[u32])], table: &[usize]) -> Vec<u8> {
         let mut text = Vec::new();
         let mut names = vec![0];
@@ -387,7 +399,10 @@ mod test {
         for (name, code) in functions {
             let start = BASE + text.len() as u64;
             starts.push(start);
-            symbol(name, STT_FUNC, 1, start, 4 * code.len() as u64);
+            match name.contains('.') {
+                true => symbol(name, STT_NOTYPE, 1, start, 0),
+                false => symbol(name, STT_FUNC, 1, start, 4 * code.len() as u64),
+            }
             text.extend(code.iter().flat_map(|word| word.to_le_bytes()));
         }
         let data: Vec<u8> = table.iter().flat_map(|&index| starts[index].to_le_bytes()).collect();
@@ -468,15 +483,20 @@ mod test {
     #[test]
     fn every_edge_is_followed() {
         let bad = ("vm_b", &[BLR][..]);
-        // A tail call, a conditional branch, running into it.
-        for code in [bl(1) & !1, 0x4182_0004, NOP] {
+        // A tail call, a conditional branch.
+        for code in [bl(1) & !1, 0x4182_0004] {
             assert_eq!(offences(&[("rm_a", &[code]), bad]).len(), 1, "{code:#x}");
         }
-        for end in [BLR, 0x4c00_0024, 0x4c00_0224, 0x7fe0_0008, 0x4800_0000] {
-            assert_eq!(offences(&[("rm_a", &[end]), bad]), [""; 0], "{end:#x}");
+        // Running into a label; beqlr may go on.
+        for code in [NOP, 0x4d82_0020] {
+            assert_eq!(offences(&[("rm_a", &[code]), ("label.", &[bl(1)]), bad]).len(), 1, "{code:#x}");
         }
-        // beqlr may go on.
-        assert_eq!(offences(&[("rm_a", &[0x4d82_0020]), bad]).len(), 1);
+        for end in [BLR, 0x4c00_0024, 0x4c00_0224, 0x7fe0_0008, 0x4800_0000] {
+            assert_eq!(offences(&[("rm_a.", &[end]), bad]), [""; 0], "{end:#x}");
+            assert_eq!(offences(&[("rm_a.", &[end, NOP, NOP]), bad]), [""; 0], "{end:#x}");
+        }
+        // A call that does not return is the last instruction.
+        assert_eq!(offences(&[("end", &[BLR]), ("rm_a", &[bl(-1)]), bad]), [""; 0]);
         // The table counts.
         assert_eq!(
             check(&image(&[("a", &[BLR]), bad, ("rm_c", &[BLR])], &[0, 1])).unwrap().offences.len(),

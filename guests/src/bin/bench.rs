@@ -58,11 +58,11 @@ fn calls(number: Hcall, arguments: [u64; 3], steps: [u64; 2]) -> u64 {
     instructions(c.gpr[23] - c.gpr[20], ROUNDS)
 }
 
-/// H_ENTER, H_PROTECT, H_REMOVE want r7 too: entries one after the other, the page table's own shape aside.
+/// The page table calls: an entry in each of a thousand groups, for as many pages.
 fn table(t: &mut Report) {
     let mr = |to, from| insn::x(31, from, to, from, 444);
     let add = |to: u32, by: u32| 31u32 << 26 | to << 21 | to << 16 | by << 11 | 266 << 1;
-    // r3 = r14, r4 = r15 (flags), r5 = r16 (index, += r18), r6 = r17 (dword 0, += r19), r7 = r24 (dword 1)
+    // r3 = r14, r4 = r15 (flags), r5 = r16 (index, += r18), r6 = r17 (dword 0), r7 = r24 (dword 1, += r19)
     let code = [
         mfspr(20, spr::TB),
         mr(3, 14),
@@ -73,7 +73,7 @@ fn table(t: &mut Report) {
         insn::sc(1),
         31 << 26 | 3 << 21 | 22 << 16 | 22 << 11 | 444 << 1,
         add(16, 18),
-        add(17, 19),
+        add(24, 19),
         insn::addi(21, 21, -1),
         0x2c35_0000,
         0x4082_ffd4,
@@ -82,7 +82,9 @@ fn table(t: &mut Report) {
     let segment = Segment { ea: 0, vsid: 0x4000, size: SegmentSize::M256, base: PageSize::K4, flags: 0 };
     let first = segment.group(0);
     let ra = 0x200_0000;
-    guests::mem::write64(ra, 1); // backed
+    for page in (0..ROUNDS * 0x1000).step_by(0x1_0000) {
+        guests::mem::write64(ra + page, 1); // backed
+    }
     for (name, number, flag) in [
         ("h_enter", Hcall::ENTER, flags::EXACT),
         ("h_read", Hcall::READ, 0),
@@ -95,7 +97,7 @@ fn table(t: &mut Report) {
         c.gpr[16] = first;
         c.gpr[17] = segment.v(0, PageSize::K4);
         c.gpr[18] = 8;
-        c.gpr[19] = 0;
+        c.gpr[19] = 0x1000;
         c.gpr[21] = ROUNDS;
         c.gpr[24] = ra | READ_WRITE;
         run_context(&mut c);

@@ -47,7 +47,7 @@ fn run(t: &mut Report) {
         }
         "machine-check" => {
             let mut c = Context { nip: place(&[guests::insn::ld(3, 0, 3)]), msr: MSR_REAL, ..Context::ZERO };
-            c.gpr[3] = 1 << 40;
+            c.gpr[3] = 1 << 39;
             run_context(&mut c);
             t.is_true("machine-check-lived", true);
         }

@@ -119,7 +119,7 @@ fn protection(t: &mut Report) {
     for flags in [0, VSID_KS, VSID_KP, VSID_KS | VSID_KP] {
         let segment = Segment { flags, ..SEGMENT };
         segment.install(FREE_SLOT);
-        for pp in [0, 1, 2, 3, HpteR::PP0 | 2, HpteR::PP0 | 3] {
+        for pp in [0, 1, 2, 3, HpteR::PP0 | 2] {
             let index = segment.enter(EA, RA, K4, HpteR::M | pp).expect("an entry");
             for problem in [false, true] {
                 let key = flags & if problem { VSID_KP } else { VSID_KS } != 0;
@@ -127,12 +127,9 @@ fn protection(t: &mut Report) {
                     (_, 2) | (false, 0..=1) => (true, true),
                     (true, 0) => (false, false),
                     (true, 1) | (_, 3) => (true, false),
-                    // PP=110 is read-only, and only with key 0; PP=111 is reserved: no access.
-                    (key, pp) => (!key && pp & 3 == 2, false),
+                    // PP=110 is read-only, and only with key 0.
+                    (key, _) => (!key, false),
                 };
-                if pp == HpteR::PP0 | 3 {
-                    continue;
-                }
                 for how in ALL {
                     let allowed = if how == Store { write } else { read };
                     let want = if allowed { 0 } else { PROTECTION };

@@ -13,7 +13,7 @@ fn run(t: &mut Report) {
         platform::hpt_shift(),
         platform::bootargs()
     );
-    t.is_true("memory", platform::memory() >= 64 << 20);
+    t.is_true("memory", platform::memory() >= 16 << 20);
     t.within("page-table-shift", platform::hpt_shift().into(), 18, 46);
     t.equal("server", platform::servers().next(), Some(0));
     let c = guests::run_code(&[guests::insn::li(3, 42)], 0, 0);

@@ -166,7 +166,7 @@ fn straddling(t: &mut Report) {
     t.is_true("straddling", c.arrival != 0);
     // Nothing, in real mode: cacheable.
     let mut c = Context { nip: place(&[insn::ld(5, 0, 3)]), msr: MSR_REAL, ..Context::ZERO };
-    c.gpr[3] = 1 << 40;
+    c.gpr[3] = 1 << 39;
     run_context(&mut c);
     t.is_true("real-mode", matches!(c.vector(), Vector::MACHINE_CHECK | Vector::DATA_STORAGE));
     t.same("real-mode-srr0", c.nip, CODE);

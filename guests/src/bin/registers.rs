@@ -3,17 +3,15 @@
 #![no_main]
 
 use guests::insn::{self, NOP, mfspr, mtspr, sc, x};
-use guests::mem::{read64, write64};
+use guests::mem::write64;
 use guests::space::{self, READ_WRITE};
-use guests::{Context, Hcall, MSR_REAL, Report, place, run as run_context};
+use guests::{Context, Hcall, MSR_REAL, Report, place, run as run_context, units};
 use power::Generation;
 use power::interrupt::Vector;
-use power::regs::Msr;
 use power::{PageSize, spr};
 
 guests::main!(run);
 
-const FP_VMX_VSX: u64 = Msr::FP.bits() | Msr::VEC.bits() | Msr::VSX.bits();
 const BUFFER: u64 = space::DATA;
 
 fn run(t: &mut Report) {
@@ -83,49 +81,8 @@ fn general(t: &mut Report) {
     }
 }
 
-fn lxvd2x(t: u32) -> u32 {
-    x(31, t & 31, 0, 5, insn::lxvd2x(0, 0, 0) >> 1 & 0x3ff) | t >> 5
-}
-
-fn stxvd2x(t: u32) -> u32 {
-    x(31, t & 31, 0, 5, insn::stxvd2x(0, 0, 0) >> 1 & 0x3ff) | t >> 5
-}
-
-/// Loads all 64 VSX registers (the FP and VMX registers among them), lets something happen, and stores them.
 fn vectors_across(middle: &[u32], set_up: impl Fn(&mut Context)) -> u64 {
-    let (from, to) = (BUFFER, BUFFER + 0x1000);
-    let mut code = [NOP; 300];
-    let mut n = 0;
-    let mut emit = |word| {
-        code[n] = word;
-        n += 1;
-    };
-    emit(x(31, 20, 5, 20, 444)); // mr r5, r20
-    for r in 0..64 {
-        emit(lxvd2x(r));
-        emit(insn::addi(5, 5, 16));
-    }
-    for &word in middle {
-        emit(word);
-    }
-    emit(x(31, 21, 5, 21, 444)); // mr r5, r21
-    for r in 0..64 {
-        emit(stxvd2x(r));
-        emit(insn::addi(5, 5, 16));
-    }
-    for i in 0..128 {
-        write64(from + 8 * i, 0x0123_4567_89ab_cdef_u64.wrapping_mul(2 * i + 1));
-        write64(to + 8 * i, 0);
-    }
-    let mut c = Context { nip: place(&code[..n]), msr: MSR_REAL | FP_VMX_VSX, ..Context::ZERO };
-    c.gpr[20] = from;
-    c.gpr[21] = to;
-    set_up(&mut c);
-    run_context(&mut c);
-    if !c.finished() {
-        return 1000 + c.arrival;
-    }
-    (0..128).filter(|i| read64(from + 8 * i) != read64(to + 8 * i)).count() as u64
+    units::across(guests::CODE, BUFFER, 1, middle, set_up)
 }
 
 fn vectors(t: &mut Report) {
@@ -163,19 +120,8 @@ fn vectors(t: &mut Report) {
         t.same("vsx-cede", lost, 0);
     }
     // A third of a second of being preempted.
-    let lost = vectors_across(&spin_ticks(), |c| c.gpr[22] = 160_000_000);
+    let lost = vectors_across(&units::SPIN, |c| c.gpr[22] = 160_000_000);
     t.same("vsx-time", lost, 0);
-}
-
-/// Spins until r22 ticks have gone by.
-fn spin_ticks() -> [u32; 5] {
-    [
-        mfspr(6, spr::TB),
-        mfspr(7, spr::TB),
-        x(31, 7, 6, 7, 40),                                // subf r7, r6, r7
-        31 << 26 | 1 << 21 | 7 << 16 | 22 << 11 | 32 << 1, // cmpld r7, r22
-        0x4180_fff4,                                       // blt -12
-    ]
 }
 
 fn spaces(t: &mut Report) {
@@ -281,7 +227,7 @@ fn special(t: &mut Report) {
             let got = kept(number, value, &call, |c| c.gpr[22] = Hcall::CEDE.0);
             t.equal("across-cede", got, Some(want));
         }
-        let got = kept(number, value, &spin_ticks(), |c| c.gpr[22] = 10_000_000);
+        let got = kept(number, value, &units::SPIN, |c| c.gpr[22] = 10_000_000);
         t.equal("across-time", got, Some(want));
         kept(number, 0, &[NOP], |_| ());
     }

@@ -8,6 +8,7 @@ use guests::cpu::{TB_HZ, mtspr, timebase};
 use guests::insn::{B_SELF, mtmsrd_ee, sc};
 use guests::{
     Context, Hcall, MSR_REAL, Report, Status, hcall, place_at, platform, rtas, run as run_context, status,
+    units,
 };
 use power::interrupt::Vector;
 use power::regs::Msr;
@@ -21,6 +22,7 @@ static WANT: AtomicU64 = AtomicU64::new(0);
 static DONE: AtomicU64 = AtomicU64::new(0);
 static SEEN: AtomicU64 = AtomicU64::new(0);
 static SLOW: AtomicU64 = AtomicU64::new(0);
+static LOST: AtomicU64 = AtomicU64::new(0);
 
 const CODE2: u64 = 0x90_0000;
 const IPI: u64 = 2;
@@ -34,6 +36,8 @@ const IPI_BACK: u64 = 6;
 const COUNT: u64 = 7;
 const READ_HPT: u64 = 8;
 const STOP: u64 = 9;
+const UNITS: u64 = 10;
+const SPRS: u64 = 11;
 
 fn second(argument: u64) -> ! {
     SEEN.store(argument, SeqCst);
@@ -98,6 +102,16 @@ fn act(what: u64) -> u64 {
             }
             n
         }
+        UNITS => {
+            DONE.store(1, SeqCst);
+            let mut lost = 0;
+            while WANT.load(SeqCst) & 0xff == UNITS {
+                lost += units::across(CODE2, CODE2 + 0x1_0000, 3, &units::SPIN, |c| c.gpr[22] = 5000);
+                LOST.store(lost, SeqCst);
+            }
+            lost
+        }
+        SPRS => sprs(),
         STOP => {
             DONE.store(200, SeqCst);
             rtas::call("stop-self", &[], &mut []);
@@ -105,6 +119,29 @@ fn act(what: u64) -> u64 {
         }
         _ => what,
     }
+}
+
+/// Registers that each processor has for itself, folded into a number.
+fn sprs() -> u64 {
+    use guests::cpu::mfspr;
+    let values = [
+        mfspr::<{ spr::DSCR }>(),
+        mfspr::<{ spr::TAR }>(),
+        mfspr::<{ spr::AMR }>(),
+        mfspr::<{ spr::SPRG3 }>(),
+        mfspr::<{ spr::EBBHR }>(),
+        mfspr::<{ spr::IAMR }>(),
+    ];
+    values.iter().fold(0, |sum, value| sum.rotate_left(7) ^ value)
+}
+
+fn set_sprs(value: u64) {
+    mtspr::<{ spr::DSCR }>(value);
+    mtspr::<{ spr::TAR }>(value << 4);
+    mtspr::<{ spr::AMR }>(value << 40);
+    mtspr::<{ spr::SPRG3 }>(value << 8);
+    mtspr::<{ spr::EBBHR }>(value << 12);
+    mtspr::<{ spr::IAMR }>(value << 40 & 0x5555_5555_5555_5555);
 }
 
 fn accept() -> u64 {
@@ -237,6 +274,7 @@ fn run(t: &mut Report) {
         t.is_true("busy-ended", until(request));
     }
     confer(t, server64);
+    apart(t);
     // Stopped and started again.
     for argument in [7, 8] {
         ask(STOP);
@@ -258,4 +296,34 @@ fn confer(t: &mut Report, server: u64) {
     t.is_true("confer-echo", until(request));
     t.equal("confer-to", status(Hcall::CONFER, &[server, 0]), Status::SUCCESS);
     t.equal("confer-to-odd", status(Hcall::CONFER, &[server, 1]), Status::SUCCESS);
+}
+
+/// What one processor has in its registers is nothing to the other, whoever runs where and when.
+fn apart(t: &mut Report) {
+    let request = ask(SPRS);
+    t.is_true("registers-read", until(request));
+    let theirs = SEEN.load(SeqCst);
+    set_sprs(5);
+    let own = sprs();
+    t.is_true("registers-set", own != theirs);
+    ask(UNITS);
+    t.is_true("units-busy", until(1));
+    let mut lost = 0;
+    for round in 0..200 {
+        lost += units::across(guests::CODE, guests::space::DATA, 5, &units::SPIN, |c| c.gpr[22] = 20 * round);
+    }
+    t.same("units-own", lost, 0);
+    let lost = units::across(guests::CODE, guests::space::DATA, 5, &units::SPIN, |c| c.gpr[22] = TB_HZ / 10);
+    t.same("units-long", lost, 0);
+    t.same("registers-own", sprs(), own);
+    let request = ask(SPRS);
+    t.is_true("units-ended", until(request));
+    t.same("registers-theirs", SEEN.load(SeqCst), theirs);
+    ask(UNITS);
+    t.is_true("units-again", until(1));
+    guests::cpu::delay(TB_HZ / 50);
+    let request = ask(ECHO);
+    t.is_true("units-over", until(request));
+    t.same("units-theirs", LOST.load(SeqCst), 0);
+    set_sprs(0);
 }

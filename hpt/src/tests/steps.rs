@@ -1,7 +1,7 @@
 //! Steps for a [`World`], made of random bytes.
 
 use power::hcall::flags as f;
-use power::{GuestReal, HpteR, HpteV, PteIndex};
+use power::{HpteR, HpteV, PteIndex};
 
 use super::world::{DEVICE_I, DEVICE_M, GROUPS, NOWHERE, RC, Va, World};
 use crate::*;

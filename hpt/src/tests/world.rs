@@ -12,7 +12,7 @@ use power::regs::Dsisr;
 use power::slb::{SegmentSize, SlbV, VRMA_VSID};
 use power::{Ea, GuestReal, HostReal, HpteFormat, HpteR, HpteV, PageSize, PteIndex};
 
-use super::mock::{Mock, protection};
+use super::mock::Mock;
 use crate::*;
 
 pub const GROUPS: usize = 2048;
@@ -87,7 +87,7 @@ pub fn universe(huge: bool) -> Vec<Va> {
         all.push(Va::new(near(i + 33, page), M256, page << 12, K4, K64));
     }
     all.push(Va::new(0x777, T1, 0x12_3456_7000, K4, K4));
-    all.push(Va::new(near(9, 0x54_321), T1, 0x54_3210_000, K64, K64));
+    all.push(Va::new(near(9, 0x5_4321), T1, 0x5_4321_0000, K64, K64));
     // The same page number in another kind of segment, and the complement's group.
     all.push(Va::new(near(1, 0), T1, 0, K4, K4));
     all.push(Va::new(near(5, 0) ^ 0x7ff, M256, 0, K64, K64));
