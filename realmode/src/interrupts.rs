@@ -105,7 +105,7 @@ extern "C" fn rm_interrupt(vcpu: &mut Vcpu, vector: u64) -> u64 {
             deliver_pending(vcpu);
             if !vcpu.watching_ee {
                 // SAFETY: HDEC is the hypervisor's.
-                unsafe { mtspr::<{ spr::HDEC }>(vcpu.slice_end.wrapping_sub(timebase())) };
+                unsafe { mtspr::<{ spr::HDEC }>(vcpu.slice_end.saturating_sub(timebase())) };
             }
             RESUME
         }

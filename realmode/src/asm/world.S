@@ -91,9 +91,12 @@ enter_guest:
     bge 6f
     mr %r4, %r5
 6:  mtspr {DEC}, %r4
+    // HDEC fires when it passes from zero to minus one: a negative value on top of another would be lost.
     ld %r4, {V_HDEC_AT}(%r12)
-    subf %r4, %r6, %r4
-    mtspr {HDEC}, %r4
+    subf. %r4, %r6, %r4
+    bge 7f
+    li %r4, 0
+7:  mtspr {HDEC}, %r4
 
     ld %r4, {V_PC}(%r12)
     ld %r5, {V_MSR}(%r12)
