@@ -33,7 +33,11 @@ pub extern "C" fn crash(frame: &CrashFrame) -> ! {
     log!("  {cause}");
     log!(
         "  pc {:016x} msr {:016x} lr {:016x} ctr {:016x} cr {:08x}",
-        frame.pc, frame.msr, frame.lr, frame.ctr, frame.cr
+        frame.pc,
+        frame.msr,
+        frame.lr,
+        frame.ctr,
+        frame.cr
     );
     log!("  dar {:016x} dsisr {:08x}", frame.dar, frame.dsisr);
     for (n, four) in frame.gpr.chunks(4).enumerate() {

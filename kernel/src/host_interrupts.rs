@@ -35,9 +35,12 @@ pub fn mask(tree: &Fdt<'_>) -> bool {
         return false;
     };
     let len = range.size.unwrap_or(0x1000) as u64;
-    let Some(ea) = mmu::map_device(HostReal(range.starting_address as u64), len.min(0x1000)) else { return false };
+    let Some(ea) = mmu::map_device(HostReal(range.starting_address as u64), len.min(0x1000)) else {
+        return false;
+    };
     // SAFETY: the window has just been mapped, and the register is a byte that nobody else writes.
-    let mut cppr = unsafe { VolatileRef::new(core::ptr::NonNull::new_unchecked((ea + kind.offset) as *mut u8)) };
+    let mut cppr =
+        unsafe { VolatileRef::new(core::ptr::NonNull::new_unchecked((ea + kind.offset) as *mut u8)) };
     cppr.as_mut_ptr().write(0);
     true
 }

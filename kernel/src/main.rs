@@ -48,9 +48,15 @@ extern "C" fn boot(tree: u64, opal_base: u64, opal_entry: u64, loaded_at: u64) -
     // SAFETY: PVR can always be read.
     let pvr = unsafe { mfspr::<{ spr::PVR }>() } as u32;
     let Some(features) = CpuFeatures::from_pvr(pvr) else {
-        unusable(format_args!("processor with PVR {pvr:#010x} is not supported: POWER8, POWER9 or POWER10 is needed"));
+        unusable(format_args!(
+            "processor with PVR {pvr:#010x} is not supported: POWER8, POWER9 or POWER10 is needed"
+        ));
     };
-    log!("Partita {} on {} (PVR {pvr:#010x}), loaded at {loaded_at:#x}", env!("CARGO_PKG_VERSION"), features.generation.name());
+    log!(
+        "Partita {} on {} (PVR {pvr:#010x}), loaded at {loaded_at:#x}",
+        env!("CARGO_PKG_VERSION"),
+        features.generation.name()
+    );
     // SAFETY: the firmware gave the tree's address; it lies in memory that the map below keeps reserved.
     let tree = match unsafe { Fdt::from_ptr(HostReal(tree).ea() as *const u8) } {
         Ok(parsed) => (parsed, Range::sized(tree, parsed.total_size() as u64)),

@@ -76,7 +76,8 @@ impl Map {
             }
         }
         let mut usable = all.clone();
-        let mut reserve = |range: Range| usable.remove(range).map_err(|_| "the reserve map has too many pieces");
+        let mut reserve =
+            |range: Range| usable.remove(range).map_err(|_| "the reserve map has too many pieces");
         for entry in tree.memory_reservations() {
             reserve(Range::sized(entry.address() as u64, entry.size() as u64))?;
         }
@@ -86,7 +87,9 @@ impl Map {
             }
         }
         let archive = archive(tree);
-        for range in archive.into_iter().chain([tree_at, Range { start: 0, end: HostReal::of_ea(image::end()).0 }]) {
+        for range in
+            archive.into_iter().chain([tree_at, Range { start: 0, end: HostReal::of_ea(image::end()).0 }])
+        {
             reserve(Range { start: range.start & !(FRAME - 1), end: range.end.next_multiple_of(FRAME) })?;
         }
         Ok(Map { usable, all, archive })
@@ -132,7 +135,8 @@ pub fn init(map: &Map) -> Result<(), &'static str> {
 fn stretches(map: &Map) -> impl Iterator<Item = Range> {
     let mut joined = Ranges::<STRETCHES>::default();
     for range in map.all.as_slice() {
-        let near = joined.as_slice().last().filter(|last| range.end - last.start <= 2 * (last.len() + range.len()));
+        let near =
+            joined.as_slice().last().filter(|last| range.end - last.start <= 2 * (last.len() + range.len()));
         let start = near.map_or(range.start, |last| last.start);
         // More stretches than there are places for: the rest of the machine's memory stays unused.
         let _ = joined.add(Range { start, end: range.end });
@@ -211,7 +215,9 @@ pub fn describe(ea: u64) -> &'static str {
     match ea {
         0..0x1_0000 => "page zero: a null pointer",
         _ if guard(image::stack_bottom()) => "the guard page below the stack: a stack overflow",
-        _ if guard(image::realmode_stack_bottom()) => "the guard page below the real-mode stack: a stack overflow",
+        _ if guard(image::realmode_stack_bottom()) => {
+            "the guard page below the real-mode stack: a stack overflow"
+        }
         _ if (LINEAR_BASE..image::text_end()).contains(&ea) => "the hypervisor's text: read-only",
         _ if (image::text_end()..image::rodata_end()).contains(&ea) => "the hypervisor's read-only data",
         _ if (image::rodata_end()..image::end()).contains(&ea) => "the hypervisor's data",

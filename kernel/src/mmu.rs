@@ -73,7 +73,10 @@ pub fn new_table(bytes: u64) -> Option<(HostReal, &'static [Pteg])> {
     // SAFETY: the block is new, of that size and aligned to it; zeroes are a table without entries.
     unsafe {
         memory::zero(at, bytes);
-        Some((at, core::slice::from_raw_parts(at.ea() as *const Pteg, (bytes / size_of::<Pteg>() as u64) as usize)))
+        Some((
+            at,
+            core::slice::from_raw_parts(at.ea() as *const Pteg, (bytes / size_of::<Pteg>() as u64) as usize),
+        ))
     }
 }
 
@@ -86,7 +89,8 @@ pub fn init(map: &Map, features: &CpuFeatures) -> Result<HostMmu, &'static str> 
     let bytes = (entries * 32).next_power_of_two().max(256 << 10);
     let (at, groups) = new_table(bytes).ok_or("no memory for the hypervisor's page table")?;
     let table = TABLE.call_once(|| {
-        Hpt::without_reverse_map(groups, features.hpte_format).unwrap_or_else(|| unreachable!("a power of two"))
+        Hpt::without_reverse_map(groups, features.hpte_format)
+            .unwrap_or_else(|| unreachable!("a power of two"))
     });
     for range in map.all.as_slice() {
         for real in (range.start & !(FRAME - 1)..range.end.min(SEGMENT)).step_by(FRAME as usize) {

@@ -6,6 +6,7 @@ use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use power::{HostReal, spr};
+use volatile::VolatileRef;
 
 global_asm!(include_str!("boot.S"), SRR0 = const spr::SRR0, SRR1 = const spr::SRR1, LPCR = const spr::LPCR, PVR = const spr::PVR, PSSCR = const spr::PSSCR);
 
@@ -63,33 +64,38 @@ fn check(code: i64) -> Result<(), Error> {
     if code == 0 { Ok(()) } else { Err(Error(code)) }
 }
 
-fn real<T>(object: &T) -> u64 {
-    HostReal::of_ea(core::ptr::from_ref(object) as u64).0
+/// Where OPAL finds an out-parameter. It is written behind the compiler's back and read by [`answer`].
+fn out<T>(object: &mut T) -> u64 {
+    HostReal::of_ea(core::ptr::from_mut(object) as u64).0
+}
+
+/// What OPAL put into an out-parameter, still big endian.
+fn answer<T: Copy>(object: &T) -> T {
+    VolatileRef::from_ref(object).as_ptr().read()
 }
 
 /// Lets the firmware do its chores; console output does not move without it.
 pub fn poll_events() {
     let mut events = 0u64;
-    call(token::POLL_EVENTS, [real(&mut events), 0, 0]);
+    call(token::POLL_EVENTS, [out(&mut events), 0, 0]);
 }
 
 /// How many bytes the console takes at once now.
 pub fn console_space() -> Result<usize, Error> {
     let mut space = 0u64;
-    check(call(token::CONSOLE_WRITE_BUFFER_SPACE, [0, real(&mut space), 0]))?;
-    // SAFETY of the read: OPAL wrote it behind the compiler's back, so it is read as volatile.
-    Ok(u64::from_be(volatile::VolatileRef::from_ref(&space).as_ptr().read()) as usize)
+    check(call(token::CONSOLE_WRITE_BUFFER_SPACE, [0, out(&mut space), 0]))?;
+    Ok(u64::from_be(answer(&space)) as usize)
 }
 
 /// Writes to the console; the count that it took, which may be 0.
 pub fn console_write(bytes: &[u8]) -> Result<usize, Error> {
     let mut len = (bytes.len() as u64).to_be();
-    let code = call(token::CONSOLE_WRITE, [0, real(&mut len), HostReal::of_ea(bytes.as_ptr() as u64).0]);
+    let code = call(token::CONSOLE_WRITE, [0, out(&mut len), HostReal::of_ea(bytes.as_ptr() as u64).0]);
     if BUSY.contains(&code) {
         return Ok(0);
     }
     check(code)?;
-    Ok(u64::from_be(volatile::VolatileRef::from_ref(&len).as_ptr().read()) as usize)
+    Ok(u64::from_be(answer(&len)) as usize)
 }
 
 /// Waits until what was written has left the machine.
@@ -106,8 +112,8 @@ pub fn console_flush() {
 pub fn console_read(buffer: &mut [u8]) -> usize {
     let mut len = (buffer.len() as u64).to_be();
     let at = HostReal::of_ea(buffer.as_mut_ptr() as u64).0;
-    match call(token::CONSOLE_READ, [0, real(&mut len), at]) {
-        0 => (u64::from_be(volatile::VolatileRef::from_ref(&len).as_ptr().read()) as usize).min(buffer.len()),
+    match call(token::CONSOLE_READ, [0, out(&mut len), at]) {
+        0 => (u64::from_be(answer(&len)) as usize).min(buffer.len()),
         _ => 0,
     }
 }
@@ -116,10 +122,10 @@ pub fn console_read(buffer: &mut [u8]) -> usize {
 pub fn rtc_read() -> Result<(u32, u64), Error> {
     let (mut date, mut time) = (0u32, 0u64);
     for _ in 0..10_000 {
-        match call(token::RTC_READ, [real(&mut date), real(&mut time), 0]) {
+        match call(token::RTC_READ, [out(&mut date), out(&mut time), 0]) {
             0 => {
-                let date = volatile::VolatileRef::from_ref(&date).as_ptr().read();
-                let time = volatile::VolatileRef::from_ref(&time).as_ptr().read();
+                let date = answer(&date);
+                let time = answer(&time);
                 return Ok((u32::from_be(date), u64::from_be(time)));
             }
             code if BUSY.contains(&code) => poll_events(),

@@ -52,7 +52,7 @@ pub fn init_early() {
         (*cpu).realmode_stack = image::realmode_stack_top() - 112;
         (*cpu).emergency_stack = image::emergency_stack_top() - 112;
         mtspr::<{ spr::HSPRG0 }>(cpu as u64);
-        core::arch::asm!("mr 13, {}", in(reg) cpu, options(nomem, nostack));
+        core::arch::asm!("mr 13, {}", in(reg) cpu, options(nostack));
     }
 }
 

@@ -40,8 +40,13 @@ pub fn start(map: &Map, features: &CpuFeatures) -> ! {
         Err(why) => epitaph::end(UNUSABLE, format_args!("{why}")),
     };
     let used = (memory::total() - memory::free()) >> 10;
-    log!("partition {}: {} MiB, {} vCPU, page table {} KiB; {used} KiB of the host in use",
-        partition.name, partition.bytes >> 20, partition.vcpus.len(), partition.hpt_bytes() >> 10);
+    log!(
+        "partition {}: {} MiB, {} vCPU, page table {} KiB; {used} KiB of the host in use",
+        partition.name,
+        partition.bytes >> 20,
+        partition.vcpus.len(),
+        partition.hpt_bytes() >> 10
+    );
     if let Err(why) = partition.start() {
         epitaph::end(UNUSABLE, format_args!("{why}"));
     }
@@ -62,11 +67,16 @@ pub fn start(map: &Map, features: &CpuFeatures) -> ! {
 fn define(map: &Map, features: &CpuFeatures) -> Result<Partition, String> {
     let archive = map.archive.ok_or("boot archive: the machine was started without one (QEMU's -initrd)")?;
     // SAFETY: the firmware put the archive there, the memory map keeps it reserved, and nobody writes to it.
-    let archive: &'static [u8] =
-        unsafe { core::slice::from_raw_parts(HostReal(archive.start).ea() as *const u8, archive.len() as usize) };
+    let archive: &'static [u8] = unsafe {
+        core::slice::from_raw_parts(HostReal(archive.start).ea() as *const u8, archive.len() as usize)
+    };
     let bundle = Bundle::open(archive).map_err(|error| format!("{error}"))?;
     let [table] = bundle.manifest().partitions.as_slice() else {
-        return Err(format!("{}: one partition is supported, it has {}", bundle::MANIFEST, bundle.manifest().partitions.len()));
+        return Err(format!(
+            "{}: one partition is supported, it has {}",
+            bundle::MANIFEST,
+            bundle.manifest().partitions.len()
+        ));
     };
     Partition::define(Lpid(1), table, |name| bundle.file(name), features)
         .map_err(|why| format!("partition {}: {why}", table.name))
@@ -85,7 +95,10 @@ fn run(partition: &mut Partition) -> After {
         let n = partition.vcpus.len();
         let Some(server) = (0..n).map(|i| (turn + i) % n).find(|s| partition.vcpus[*s].wants_cpu()) else {
             if partition.vcpus.iter().all(|vcpu| vcpu.state == State::Stopped) {
-                return After::Stop(format!("partition {}: all its vCPUs have stopped themselves", partition.name));
+                return After::Stop(format!(
+                    "partition {}: all its vCPUs have stopped themselves",
+                    partition.name
+                ));
             }
             sleep(partition, next_poll);
             continue;
@@ -98,7 +111,10 @@ fn run(partition: &mut Partition) -> After {
                     let old: &mut crate::partition::VirtualCpu = &mut partition.vcpus[old];
                     context::save(partition.core.features.generation, old.regs.context.get_mut());
                 }
-                context::load(partition.core.features.generation, partition.vcpus[server].regs.context.get_mut());
+                context::load(
+                    partition.core.features.generation,
+                    partition.vcpus[server].regs.context.get_mut(),
+                );
             }
             loaded = Some(server);
         }
@@ -145,7 +161,11 @@ fn enter(partition: &mut Partition, server: usize, slice_end: u64) -> After {
             let regs = &partition.vcpus[server].regs;
             After::Stop(format!(
                 "partition {}: {} interrupt ({:#x}) at {:#x}, msr {:#x}",
-                partition.name, Vector(regs.vector).name(), regs.vector, regs.pc, regs.msr
+                partition.name,
+                Vector(regs.vector).name(),
+                regs.vector,
+                regs.pc,
+                regs.msr
             ))
         }
     }
@@ -199,8 +219,20 @@ pub fn epitaph() {
     if let Some(regs) = unsafe { CURRENT.load(Ordering::Relaxed).as_ref() } {
         // SAFETY: partitions are never freed, either.
         let lpid = unsafe { (*regs.partition).lpid.0 };
-        log!("  last in partition {lpid}, vCPU {}: pc {:016x} msr {:016x} lr {:016x}", regs.server, regs.pc, regs.msr, regs.lr);
-        log!("  r1 {:016x} r3 {:016x} r4 {:016x} r5 {:016x}", regs.gpr[1], regs.gpr[3], regs.gpr[4], regs.gpr[5]);
+        log!(
+            "  last in partition {lpid}, vCPU {}: pc {:016x} msr {:016x} lr {:016x}",
+            regs.server,
+            regs.pc,
+            regs.msr,
+            regs.lr
+        );
+        log!(
+            "  r1 {:016x} r3 {:016x} r4 {:016x} r5 {:016x}",
+            regs.gpr[1],
+            regs.gpr[3],
+            regs.gpr[4],
+            regs.gpr[5]
+        );
     }
     trace::dump();
 }

@@ -20,16 +20,19 @@ struct Event {
 }
 
 impl Event {
-    const NONE: Event = Event {
-        at: AtomicU64::new(0),
-        code: AtomicU64::new(0),
-        server: AtomicU64::new(0),
-        pc: AtomicU64::new(0),
-        detail: AtomicU64::new(0),
-    };
+    /// None yet.
+    const fn none() -> Event {
+        Event {
+            at: AtomicU64::new(0),
+            code: AtomicU64::new(0),
+            server: AtomicU64::new(0),
+            pc: AtomicU64::new(0),
+            detail: AtomicU64::new(0),
+        }
+    }
 }
 
-static EVENTS: [Event; LENGTH] = [Event::NONE; LENGTH];
+static EVENTS: [Event; LENGTH] = [const { Event::none() }; LENGTH];
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// Notes an exit.

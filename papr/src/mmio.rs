@@ -95,37 +95,37 @@ const fn form(word: u32) -> Option<(Form, bool)> {
 const fn extended(xo: u32) -> Option<(Form, bool)> {
     use Form::*;
     Some(match xo {
-        21 | 532 => (Load(ONES), false),                 // ldx ldbrx
-        53 => (Load(ONES), true),                        // ldux
-        23 | 534 => (Load(0xffff_ffff), false),          // lwzx lwbrx
-        55 => (Load(0xffff_ffff), true),                 // lwzux
-        87 => (Load(0xff), false),                       // lbzx
-        119 => (Load(0xff), true),                       // lbzux
-        279 | 790 => (Load(0xffff), false),              // lhzx lhbrx
-        311 => (Load(0xffff), true),                     // lhzux
-        341 | 343 => (Load(ONES), false),                // lwax lhax
-        373 | 375 => (Load(ONES), true),                 // lwaux lhaux
+        21 | 532 => (Load(ONES), false),                           // ldx ldbrx
+        53 => (Load(ONES), true),                                  // ldux
+        23 | 534 => (Load(0xffff_ffff), false),                    // lwzx lwbrx
+        55 => (Load(0xffff_ffff), true),                           // lwzux
+        87 => (Load(0xff), false),                                 // lbzx
+        119 => (Load(0xff), true),                                 // lbzux
+        279 | 790 => (Load(0xffff), false),                        // lhzx lhbrx
+        311 => (Load(0xffff), true),                               // lhzux
+        341 | 343 => (Load(ONES), false),                          // lwax lhax
+        373 | 375 => (Load(ONES), true),                           // lwaux lhaux
         149 | 151 | 215 | 407 | 660 | 662 | 918 => (Store, false), // stdx stwx stbx sthx stdbrx stwbrx sthbrx
-        181 | 183 | 247 | 439 => (Store, true),          // stdux stwux stbux sthux
-        535 => (LoadFp(SINGLE), false),                  // lfsx
-        567 => (LoadFp(SINGLE), true),                   // lfsux
-        599 | 855 => (LoadFp(ONES), false),              // lfdx lfiwax
-        631 => (LoadFp(ONES), true),                     // lfdux
-        887 => (LoadFp(0xffff_ffff), false),             // lfiwzx
-        663 | 727 | 983 => (Store, false),               // stfsx stfdx stfiwx
-        695 | 759 => (Store, true),                      // stfsux stfdux
-        7 | 39 | 71 | 103 | 359 => (LoadVr, false),      // lvebx lvehx lvewx lvx lvxl
-        135 | 167 | 199 | 231 | 487 => (Store, false),   // stvebx stvehx stvewx stvx stvxl
+        181 | 183 | 247 | 439 => (Store, true),                    // stdux stwux stbux sthux
+        535 => (LoadFp(SINGLE), false),                            // lfsx
+        567 => (LoadFp(SINGLE), true),                             // lfsux
+        599 | 855 => (LoadFp(ONES), false),                        // lfdx lfiwax
+        631 => (LoadFp(ONES), true),                               // lfdux
+        887 => (LoadFp(0xffff_ffff), false),                       // lfiwzx
+        663 | 727 | 983 => (Store, false),                         // stfsx stfdx stfiwx
+        695 | 759 => (Store, true),                                // stfsux stfdux
+        7 | 39 | 71 | 103 | 359 => (LoadVr, false),                // lvebx lvehx lvewx lvx lvxl
+        135 | 167 | 199 | 231 | 487 => (Store, false),             // stvebx stvehx stvewx stvx stvxl
         // lxvx lxvdsx lxvwsx lxvw4x lxvh8x lxvd2x lxvb16x
         268 | 332 | 364 | 780 | 812 | 844 | 876 => (LoadVsr(0, [ONES; 2]), false),
-        588 | 76 => (LoadVsr(0, [ONES, 0]), false),      // lxsdx lxsiwax
-        12 => (LoadVsr(0, [0xffff_ffff, 0]), false),     // lxsiwzx
-        524 => (LoadVsr(0, [SINGLE, 0]), false),         // lxsspx
-        781 => (LoadVsr(0, [0xff, 0]), false),           // lxsibzx
-        813 => (LoadVsr(0, [0xffff, 0]), false),         // lxsihzx
+        588 | 76 => (LoadVsr(0, [ONES, 0]), false), // lxsdx lxsiwax
+        12 => (LoadVsr(0, [0xffff_ffff, 0]), false), // lxsiwzx
+        524 => (LoadVsr(0, [SINGLE, 0]), false),    // lxsspx
+        781 => (LoadVsr(0, [0xff, 0]), false),      // lxsibzx
+        813 => (LoadVsr(0, [0xffff, 0]), false),    // lxsihzx
         // stxsiwx stxvx stxsspx stxsdx stxvw4x stxsibx stxvh8x stxsihx stxvd2x stxvb16x
         140 | 396 | 652 | 716 | 908 | 909 | 940 | 941 | 972 | 1004 => (Store, false),
-        54 | 86 | 246 | 278 | 982 => (Cache, false),     // dcbst dcbf dcbtst dcbt icbi
+        54 | 86 | 246 | 278 | 982 => (Cache, false), // dcbst dcbf dcbtst dcbt icbi
         _ => return None,
     })
 }
@@ -157,14 +157,18 @@ mod tests {
 
     fn gpr(word: u32) -> (u8, u64, Option<u8>) {
         match decode(word).unwrap() {
-            Instruction { store: false, target: Target::Gpr { number, value }, update } => (number, value, update),
+            Instruction { store: false, target: Target::Gpr { number, value }, update } => {
+                (number, value, update)
+            }
             other => panic!("{other:?}"),
         }
     }
 
     fn vsr(word: u32) -> (u8, [u64; 2]) {
         match decode(word).unwrap() {
-            Instruction { store: false, target: Target::Vsr { number, value }, update: None } => (number, value),
+            Instruction { store: false, target: Target::Vsr { number, value }, update: None } => {
+                (number, value)
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -16,7 +16,9 @@ macro_rules! vsx_all {
         concat!(
             ".set .Lvsx, 0\n",
             ".rept 64\n",
-            ".long (31 << 26) | ((.Lvsx & 31) << 21) | (4 << 11) | (", $xo, " << 1) | (.Lvsx >> 5)\n",
+            ".long (31 << 26) | ((.Lvsx & 31) << 21) | (4 << 11) | (",
+            $xo,
+            " << 1) | (.Lvsx >> 5)\n",
             "addi 4, 4, 16\n",
             ".set .Lvsx, .Lvsx + 1\n",
             ".endr\n",

@@ -53,10 +53,12 @@ extern "C" fn rm_storage_fault(vcpu: &mut Vcpu, ea: u64, cause: u64, fetch: u64)
         (false, true) => AccessKind::Write,
         (false, false) => AccessKind::Read,
     };
-    // SAFETY: the guest's own keys, live in the machine; without translation they do not count.
-    let (amr, iamr) = match translated {
-        true => unsafe { (mfspr::<{ spr::AMR }>(), mfspr::<{ spr::IAMR }>()) },
-        false => (0, 0),
+    // Without translation keys do not count.
+    let (amr, iamr) = if translated {
+        // SAFETY: the guest's own keys, live in the machine.
+        unsafe { (mfspr::<{ spr::AMR }>(), mfspr::<{ spr::IAMR }>()) }
+    } else {
+        (0, 0)
     };
     let access = Access { ea: Ea(ea), slb, kind, problem_state: msr.contains(Msr::PR), amr, iamr };
     let escalation = match partition.mmu().triage(&Fault { access, cause }) {

@@ -13,8 +13,8 @@ use realmode::machine::VirtualMode;
 
 use super::{After, rtas};
 use crate::console;
-use crate::partition::memory::MemoryError;
 use crate::partition::Partition;
+use crate::partition::memory::MemoryError;
 
 /// A call's end: its status, or what becomes of the partition.
 type Outcome = Result<Status, After>;
@@ -25,8 +25,14 @@ pub fn handle(partition: &mut Partition, server: usize) -> After {
     let call = Hcall(regs.gpr[3]);
     let args: [u64; 8] = core::array::from_fn(|n| regs.gpr[4 + n]);
     let outcome = match call {
-        Hcall::ENTER | Hcall::REMOVE | Hcall::PROTECT | Hcall::READ | Hcall::BULK_REMOVE | Hcall::CLEAR_MOD
-        | Hcall::CLEAR_REF | Hcall::PAGE_INIT => pages(partition, server, call, args),
+        Hcall::ENTER
+        | Hcall::REMOVE
+        | Hcall::PROTECT
+        | Hcall::READ
+        | Hcall::BULK_REMOVE
+        | Hcall::CLEAR_MOD
+        | Hcall::CLEAR_REF
+        | Hcall::PAGE_INIT => pages(partition, server, call, args),
         Hcall::LOGICAL_CI_LOAD | Hcall::LOGICAL_CACHE_LOAD => load(partition, server, args),
         Hcall::LOGICAL_CI_STORE | Hcall::LOGICAL_CACHE_STORE => store(partition, args),
         Hcall::REGISTER_VPA => register_vpa(partition, args),
@@ -74,7 +80,9 @@ fn pages(partition: &mut Partition, server: usize, call: Hcall, a: [u64; 8]) -> 
     for attempt in 0..3 {
         let index = PteIndex(a[1]);
         let result = match call {
-            Hcall::ENTER => mmu.enter(&machine, a[0], index, HpteV(a[2]), HpteR(a[3])).map(|at| regs.gpr[4] = at.0),
+            Hcall::ENTER => {
+                mmu.enter(&machine, a[0], index, HpteV(a[2]), HpteR(a[3])).map(|at| regs.gpr[4] = at.0)
+            }
             Hcall::REMOVE => mmu
                 .remove(&machine, a[0], index, a[2])
                 .map(|(v, r)| regs.gpr[4..6].copy_from_slice(&[v.0, r.0])),

@@ -4,10 +4,10 @@
 
 use hpt::{AccessKind, XlateError};
 use papr::mmio::{Instruction, Target as Register, decode};
+use power::GuestReal;
 use power::interrupt::Vector;
 use power::regs::Msr;
 use power::slb::SlbV;
-use power::GuestReal;
 use realmode::{context, inject_saved};
 
 use super::{After, storage};
@@ -32,7 +32,9 @@ pub fn emulate(partition: &mut Partition, server: usize, real: GuestReal) -> Res
     let regs = &mut partition.vcpus[server].regs;
     let pc = regs.pc;
     let Some(Instruction { store, target, update }) = decode(word) else {
-        log!("{name}: access to {real:#x}, where nothing is, by instruction {word:#010x} at {pc:#x} that is not emulated");
+        log!(
+            "{name}: access to {real:#x}, where nothing is, by instruction {word:#010x} at {pc:#x} that is not emulated"
+        );
         inject_saved(regs, Vector::PROGRAM, ILLEGAL);
         return Ok(());
     };

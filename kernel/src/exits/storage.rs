@@ -77,7 +77,9 @@ fn backed(
                     return Ok(());
                 }
             }
-            Resolved::NoPage => return nothing_there(partition, server, fault, real, Some(escalation.guest_r)),
+            Resolved::NoPage => {
+                return nothing_there(partition, server, fault, real, Some(escalation.guest_r));
+            }
         }
     }
     Ok(())
@@ -85,7 +87,8 @@ fn backed(
 
 /// Where in the partition an address leads.
 fn real_address(escalation: &Escalation, ea: u64) -> GuestReal {
-    let size = power::hpte::page_sizes(HpteV(escalation.v.0), escalation.r).map_or(PageSize::K4, |(_, actual)| actual);
+    let size = power::hpte::page_sizes(HpteV(escalation.v.0), escalation.r)
+        .map_or(PageSize::K4, |(_, actual)| actual);
     let low = size.bytes() - 1;
     GuestReal(escalation.guest_r.0 & HpteR::RPN & !low | ea & low)
 }
@@ -117,7 +120,8 @@ fn nothing_there(
     real: GuestReal,
     guest_r: Option<HpteR>,
 ) -> Result<(), After> {
-    let inhibited = guest_r.is_some_and(|r| r.any(HpteR::I) && r.0 & HpteR::WIMG != HpteR::W | HpteR::I | HpteR::M);
+    let inhibited =
+        guest_r.is_some_and(|r| r.any(HpteR::I) && r.0 & HpteR::WIMG != HpteR::W | HpteR::I | HpteR::M);
     if inhibited && !fault.fetch {
         return mmio::emulate(partition, server, real);
     }

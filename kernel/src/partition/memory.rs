@@ -136,7 +136,8 @@ impl GuestMemory {
         let unit = self.unit();
         for slot in self.partition.slots.iter() {
             for offset in (0..slot.len).step_by(unit as usize) {
-                if let Ok((host, _)) = self.partition.mmu().discard(&machine, GuestReal(slot.base.0 + offset)) {
+                if let Ok((host, _)) = self.partition.mmu().discard(&machine, GuestReal(slot.base.0 + offset))
+                {
                     memory::release(host, unit);
                 }
             }

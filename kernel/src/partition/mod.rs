@@ -49,7 +49,8 @@ impl Exits {
 impl fmt::Display for Exits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of = |exit: ExitCode| self.0[exit as usize];
-        let (total, hcalls, faults) = (self.0.iter().sum::<u64>(), of(ExitCode::Hcall), of(ExitCode::Storage));
+        let (total, hcalls, faults) =
+            (self.0.iter().sum::<u64>(), of(ExitCode::Hcall), of(ExitCode::Storage));
         write!(f, "{total} exits: {hcalls} hypercalls, {faults} storage faults, ")?;
         write!(f, "{} ceded, {} slices", of(ExitCode::Cede), of(ExitCode::Slice))
     }
@@ -125,8 +126,8 @@ impl Partition {
         }
         let shift = hpt_shift(bytes);
         let hpt_bytes = 1u64 << shift;
-        let (hpt_at, groups) =
-            mmu::new_table(hpt_bytes).ok_or_else(|| format!("no memory for a page table of {} KiB", hpt_bytes >> 10))?;
+        let (hpt_at, groups) = mmu::new_table(hpt_bytes)
+            .ok_or_else(|| format!("no memory for a page table of {} KiB", hpt_bytes >> 10))?;
         let rev: &[RevGroup] = leak_table(groups.len() as u64, "the reverse map")?;
         let hpt = Hpt::new(groups, rev, features.hpte_format).ok_or("the page table has an odd size")?;
         let pages: &[Page] = leak_table(bytes / unit, "the page states")?;
@@ -153,7 +154,11 @@ impl Partition {
         let image = Image {
             kernel: find(&table.kernel)?,
             kernel_name: table.kernel.clone(),
-            initrd: table.initrd.as_ref().map(|name| Ok::<_, String>((find(name)?, name.clone()))).transpose()?,
+            initrd: table
+                .initrd
+                .as_ref()
+                .map(|name| Ok::<_, String>((find(name)?, name.clone())))
+                .transpose()?,
             cmdline: table.cmdline.clone(),
         };
         let vcpus = (0..table.vcpus).map(|server| VirtualCpu::new(core, server)).collect();

@@ -32,7 +32,16 @@ pub fn cede_now(vcpu: &mut Vcpu) -> u64 {
 }
 
 /// Lets others run. With nobody else to run there is nothing to give, and the call returns.
-pub extern "C" fn confer(vcpu: &mut Vcpu, target: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub extern "C" fn confer(
+    vcpu: &mut Vcpu,
+    target: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+) -> i64 {
     let vcpus = partition(vcpu).vcpus;
     let all = target == u64::MAX || target == 0xffff_ffff;
     if !all && target >= vcpus.len() as u64 {
@@ -79,7 +88,16 @@ pub extern "C" fn set_dabr(_: &mut Vcpu, dabr: u64, _: u64, _: u64, _: u64, _: u
     if dabr == 0 { Status::SUCCESS.0 } else { Status::HARDWARE.0 }
 }
 
-pub extern "C" fn set_xdabr(_: &mut Vcpu, dabr: u64, flags: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub extern "C" fn set_xdabr(
+    _: &mut Vcpu,
+    dabr: u64,
+    flags: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+) -> i64 {
     match (dabr, flags) {
         (_, flags) if flags & !0xf != 0 => Status::PARAMETER.0,
         (0, _) => Status::SUCCESS.0,

@@ -44,7 +44,16 @@ pub extern "C" fn eoi(vcpu: &mut Vcpu, xirr: u64, _: u64, _: u64, _: u64, _: u64
     }
 }
 
-pub extern "C" fn ipi(vcpu: &mut Vcpu, server: u64, mfrr: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub extern "C" fn ipi(
+    vcpu: &mut Vcpu,
+    server: u64,
+    mfrr: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+) -> i64 {
     match partition(vcpu).xics.h_ipi(server, mfrr as u8) {
         Ok(kick) => kicked(vcpu, kick),
         Err(error) => Status::from(error).0,

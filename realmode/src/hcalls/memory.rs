@@ -31,7 +31,16 @@ const fn aligned(size: u64, address: u64) -> bool {
     matches!(size, 1 | 2 | 4 | 8) && address & (size - 1) == 0
 }
 
-pub extern "C" fn ci_load(vcpu: &mut Vcpu, size: u64, address: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub extern "C" fn ci_load(
+    vcpu: &mut Vcpu,
+    size: u64,
+    address: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+) -> i64 {
     if !aligned(size, address) {
         return Status::PARAMETER.0;
     }
@@ -52,7 +61,16 @@ pub extern "C" fn ci_load(vcpu: &mut Vcpu, size: u64, address: u64, _: u64, _: u
     Status::SUCCESS.0
 }
 
-pub extern "C" fn ci_store(vcpu: &mut Vcpu, size: u64, address: u64, value: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub extern "C" fn ci_store(
+    vcpu: &mut Vcpu,
+    size: u64,
+    address: u64,
+    value: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+    _: u64,
+) -> i64 {
     if !aligned(size, address) {
         return Status::PARAMETER.0;
     }
