@@ -17,6 +17,7 @@ use realmode::world;
 
 use crate::exits::{After, hcall, storage};
 use crate::memory::Map;
+use crate::partition::dispatch::{self, Reason};
 use crate::partition::{Partition, State, TIMEBASE_HZ};
 use crate::{epitaph, idle, log, memory, opal, trace};
 
@@ -118,9 +119,18 @@ fn run(partition: &mut Partition) -> After {
             }
             loaded = Some(server);
         }
+        dispatch::enter(&mut partition.vcpus[server], partition.memory);
         match enter(partition, server, next_poll) {
             After::Continue => {}
-            After::Yield => turn = server + 1,
+            After::Yield => {
+                turn = server + 1;
+                let vcpu = &mut partition.vcpus[server];
+                let reason = if vcpu.state == State::Runnable { Reason::Preempted } else { Reason::Ceded };
+                // Alone, it goes on at once.
+                if n > 1 || reason == Reason::Ceded {
+                    dispatch::leave(vcpu, partition.memory, reason);
+                }
+            }
             After::Reboot => {
                 hcall::flush(partition);
                 log!("{} reboots", partition.name);
@@ -136,6 +146,8 @@ fn run(partition: &mut Partition) -> After {
 
 /// One stay in the guest, and what it led to.
 fn enter(partition: &mut Partition, server: usize, slice_end: u64) -> After {
+    #[cfg(feature = "selftest")]
+    let slice_end = crate::selftest::slice_end(slice_end);
     let core = partition.core;
     let regs = &mut *partition.vcpus[server].regs;
     deliver(core, regs, slice_end);

@@ -183,9 +183,15 @@ fn register_vpa(partition: &mut Partition, [flags, target, address, ..]: [u64; 8
     }
     match partition.vcpus[target].vpa.apply(request, length) {
         Ok(Change::Registered(Area::Vpa, region)) => {
-            let at = GuestReal(region.base.0 + offset::STATUS);
-            let result = partition.memory.write(at, &[SHARED_PROCESSOR]);
+            let write = |at, bytes: &[u8]| partition.memory.write(GuestReal(region.base.0 + at), bytes);
+            // It runs, so its counter is even; 0 stands for "not counted" with some guests.
+            let result = write(offset::STATUS, &[SHARED_PROCESSOR])
+                .and_then(|()| write(offset::DISPATCH_COUNTER, &2u32.to_be_bytes()));
             status_of(partition, result)
+        }
+        Ok(Change::Registered(Area::Dtl, _)) => {
+            partition.vcpus[target].dtl_next = 0;
+            Ok(Status::SUCCESS)
         }
         Ok(_) => Ok(Status::SUCCESS),
         Err(status) => Ok(status),

@@ -1,6 +1,7 @@
 //! A partition: what it is made of, and how it starts, at first and after each reboot.
 #![allow(unsafe_code)] // turns allocated blocks into the tables that live as long as the partition
 
+pub mod dispatch;
 pub mod memory;
 mod vcpu;
 

@@ -7,6 +7,7 @@ use realmode::instructions::timebase;
 use realmode::layout::{Context, Vcpu};
 use realmode::partition::{Partition as Core, Presence};
 
+use super::dispatch::Off;
 use crate::percpu;
 
 /// What a vCPU does.
@@ -28,6 +29,10 @@ pub struct VirtualCpu {
     pub state: State,
     /// The areas it has registered.
     pub vpa: VpaState,
+    /// It is off its CPU.
+    pub off: Option<Off>,
+    /// How many entries its dispatch trace log has had.
+    pub dtl_next: u64,
     core: &'static Core,
 }
 
@@ -35,7 +40,7 @@ impl VirtualCpu {
     /// A stopped one.
     pub fn new(core: &'static Core, server: u32) -> VirtualCpu {
         let regs = Box::new(Vcpu::new(core, percpu::boot_cpu(), server));
-        VirtualCpu { regs, state: State::Stopped, vpa: VpaState::NEW, core }
+        VirtualCpu { regs, state: State::Stopped, vpa: VpaState::NEW, off: None, dtl_next: 0, core }
     }
 
     /// Stops it and forgets its registers.
@@ -45,6 +50,8 @@ impl VirtualCpu {
         *self.regs.context.get_mut() = Context::ZERO;
         self.state = State::Stopped;
         self.vpa = VpaState::NEW;
+        self.off = None;
+        self.dtl_next = 0;
     }
 
     /// What the other vCPUs know of it.
