@@ -80,6 +80,20 @@ find_cargo() {
 	have_cargo || use_debian_cargo || use_rustup
 }
 
+# Where apt gets Debian itself from: its other suites are there, too.
+debian_mirror() {
+	# shellcheck disable=SC2016 # the names are apt's own
+	apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' 2>/dev/null |
+		awk '$2 ~ /^(bookworm|stable|oldstable)$/ { sub("/$", "", $1); print $1; exit }'
+}
+
+# Adds a suite to apt's sources; $1 its name, $2 the address of its archive.
+add_suite() {
+	[[ -n $2 ]] || die "apt has no source for Debian itself; add one for $1 and run this again"
+	say "adding $1 to apt's sources"
+	printf 'deb %s %s main\n' "$2" "$1" | as_root tee "/etc/apt/sources.list.d/partita-$1.list" >/dev/null
+}
+
 # Bookworm's own QEMU is too old: its backports have a newer one.
 add_backports() {
 	local codename
@@ -87,21 +101,19 @@ add_backports() {
 	[[ $codename == bookworm ]] || return 0
 	apt_from=bookworm-backports
 	apt-cache policy 2>/dev/null | grep -q 'a=[a-z]*-backports,n=bookworm-backports\|n=bookworm-backports' && return 0
-	say "adding bookworm-backports to apt's sources"
-	echo 'deb http://deb.debian.org/debian bookworm-backports main' |
-		as_root tee /etc/apt/sources.list.d/partita-backports.list >/dev/null
+	add_suite bookworm-backports "$(debian_mirror)"
 }
 
 # A recent Rust for bookworm comes as a security update; not every system has that source.
 add_security() {
-	local codename version
+	local codename version mirror
 	codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
 	[[ $codename == bookworm ]] || return 0
 	version=$(apt-cache policy rustc-web 2>/dev/null | sed -n 's/^ *Candidate: 1\.\([0-9]*\)\..*/\1/p')
 	((${version:-0} < RUST_MINOR)) || return 0
-	say "adding bookworm-security to apt's sources"
-	echo 'deb http://deb.debian.org/debian-security bookworm-security main' |
-		as_root tee /etc/apt/sources.list.d/partita-security.list >/dev/null
+	# Security updates have an archive of their own beside the main one.
+	mirror=$(debian_mirror)
+	add_suite bookworm-security "${mirror:+$mirror-security}"
 	quietly as_root apt-get update -q || say "not every package index could be fetched; going on"
 }
 
@@ -165,5 +177,5 @@ setup() {
 		apt_install ${apt_from:+-t "$apt_from"} "$qemu" || die "apt-get could not install $qemu (its message is above)"
 		have_qemu || die "the QEMU that apt-get installed is older than $QEMU_MAJOR: $(qemu-system-ppc64 --version | head -n 1)"
 	fi
-	find_cargo || die "there is still no cargo of version 1.$RUST_MINOR or later: install one with https://rustup.rs"
+	find_cargo || die "there is still no cargo of version 1.$RUST_MINOR or later: install a newer one with rustup"
 }

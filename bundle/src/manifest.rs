@@ -26,7 +26,7 @@ pub const MEMORY_GRANULE: u64 = 64 << 10;
 /// The least memory a partition can have: room for a device tree, a hashed page table's worth of mappings and a small program.
 pub const MIN_MEMORY: u64 = 16 << 20;
 /// The most virtual CPUs a partition can ask for.
-pub const MAX_VCPUS: u32 = 256;
+pub const MAX_VCPUS: u32 = 128;
 /// The longest guest command line in bytes: what Linux keeps of one on this architecture.
 pub const MAX_CMDLINE: usize = 2047;
 
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn each_error_names_its_line() {
         fails("colour = 1", "unknown field `colour`");
-        fails("vcpus = 0", "vcpus: 0 is not between 1 and 256");
+        fails("vcpus = 0", "vcpus: 0 is not between 1 and 128");
         fails("vcpus = -1", "vcpus: -1 is not");
         fails("vcpus = 4294967297", "vcpus: 4294967297 is not");
         fails("vcpus = \"1\"", "invalid type");

@@ -180,8 +180,7 @@ impl Apt {
         for name in ["lists/partial", "cache/archives/partial", "empty"] {
             make_dir(dir.join(name))?;
         }
-        let mirror =
-            std::env::var("PARTITA_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".into());
+        let mirror = mirror()?;
         let sources = dir.join("sources.list");
         write(
             &sources,
@@ -272,6 +271,33 @@ impl Apt {
     }
 }
 
+/// Releases by which a source is known to be Debian's main archive.
+const RELEASES: [&str; 7] = ["bookworm", "trixie", "forky", "sid", "stable", "testing", "oldstable"];
+
+/// Where Debian is: what $PARTITA_MIRROR says, else where the system's own apt gets it from.
+fn mirror() -> Result<String, Failure> {
+    if let Ok(mirror) = std::env::var("PARTITA_MIRROR") {
+        return Ok(mirror);
+    }
+    // Without release information this works before the first `apt-get update`, too.
+    let arguments =
+        ["indextargets", "--no-release-info", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"];
+    let targets = output(Command::new("apt-get").args(arguments))?;
+    parse_mirror(&String::from_utf8_lossy(&targets)).ok_or_else(|| {
+        Failure::new(
+            "apt on this machine has no source for Debian itself: name a mirror in PARTITA_MIRROR".into(),
+        )
+    })
+}
+
+/// The first source of a main archive.
+fn parse_mirror(targets: &str) -> Option<String> {
+    targets.lines().find_map(|line| {
+        let (uri, release) = line.split_once(' ')?;
+        RELEASES.contains(&release).then(|| uri.trim_end_matches('/').to_string())
+    })
+}
+
 fn parse_depends(text: &str) -> Option<String> {
     let mut names = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
     names.find(|name| name.starts_with("linux-image-")).map(str::to_string)
@@ -280,6 +306,14 @@ fn parse_depends(text: &str) -> Option<String> {
 #[cfg(test)]
 mod test {
     use super::*;
+
+    #[test]
+    fn finds_the_mirror() {
+        let text = "http://else.example/apt nodistro\nhttp://a.example/debian-security bookworm-security\n\
+                    http://a.example/debian/ bookworm-updates\nhttp://a.example/debian/ bookworm\n";
+        assert_eq!(parse_mirror(text).as_deref(), Some("http://a.example/debian"));
+        assert_eq!(parse_mirror("http://else.example/apt nodistro\n"), None);
+    }
 
     #[test]
     fn finds_the_current_package() {
