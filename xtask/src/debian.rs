@@ -285,7 +285,7 @@ fn mirror() -> Result<String, Failure> {
     let targets = output(Command::new("apt-get").args(arguments))?;
     parse_mirror(&String::from_utf8_lossy(&targets)).ok_or_else(|| {
         Failure::new(
-            "apt on this machine has no source for Debian itself: name a mirror in PARTITA_MIRROR".into(),
+            "apt on this machine has no source for Debian itself: name a mirror in PARTITA_MIRROR",
         )
     })
 }
