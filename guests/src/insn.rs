@@ -15,21 +15,33 @@ macro_rules! d_forms { ($($(#[$m:meta])* $name:ident = $op:expr;)*) => { $(
 
 d_forms! {
     /// Load byte.
-    lbz = 34; /// Load halfword.
-    lhz = 40; /// Load halfword algebraic.
-    lha = 42; /// Load word.
-    lwz = 32; /// Load word with update.
-    lwzu = 33; /// Load doubleword (DS-form).
-    ld = 58; /// Store byte.
-    stb = 38; /// Store halfword.
-    sth = 44; /// Store word.
-    stw = 36; /// Store word with update.
-    stwu = 37; /// Store doubleword (DS-form).
-    std = 62; /// Load multiple words.
-    lmw = 46; /// Load float double.
-    lfd = 50; /// Store float double.
-    stfd = 54; /// Add immediate.
-    addi_ = 14;
+    lbz = 34;
+    /// Load halfword.
+    lhz = 40;
+    /// Load halfword algebraic.
+    lha = 42;
+    /// Load word.
+    lwz = 32;
+    /// Load word with update.
+    lwzu = 33;
+    /// Load doubleword (DS-form).
+    ld = 58;
+    /// Store byte.
+    stb = 38;
+    /// Store halfword.
+    sth = 44;
+    /// Store word.
+    stw = 36;
+    /// Store word with update.
+    stwu = 37;
+    /// Store doubleword (DS-form).
+    std = 62;
+    /// Load multiple words.
+    lmw = 46;
+    /// Load float double.
+    lfd = 50;
+    /// Store float double.
+    stfd = 54;
 }
 
 macro_rules! x_forms { ($($(#[$m:meta])* $name:ident = $xo:expr;)*) => { $(
@@ -38,17 +50,28 @@ macro_rules! x_forms { ($($(#[$m:meta])* $name:ident = $xo:expr;)*) => { $(
 
 x_forms! {
     /// Load doubleword indexed.
-    ldx = 21; /// Load word indexed.
-    lwzx = 23; /// Load byte indexed.
-    lbzx = 87; /// Load word byte-reversed.
-    lwbrx = 534; /// Load doubleword byte-reversed.
-    ldbrx = 532; /// Store word byte-reversed.
-    stwbrx = 662; /// Store doubleword indexed.
-    stdx = 149; /// Load word and reserve.
-    lwarx = 20; /// Load VSX two doublewords.
-    lxvd2x = 844; /// Store VSX two doublewords.
-    stxvd2x = 972; /// Load vector.
-    lvx = 103; /// Store vector.
+    ldx = 21;
+    /// Load word indexed.
+    lwzx = 23;
+    /// Load byte indexed.
+    lbzx = 87;
+    /// Load word byte-reversed.
+    lwbrx = 534;
+    /// Load doubleword byte-reversed.
+    ldbrx = 532;
+    /// Store word byte-reversed.
+    stwbrx = 662;
+    /// Store doubleword indexed.
+    stdx = 149;
+    /// Load word and reserve.
+    lwarx = 20;
+    /// Load VSX two doublewords.
+    lxvd2x = 844;
+    /// Store VSX two doublewords.
+    stxvd2x = 972;
+    /// Load vector.
+    lvx = 103;
+    /// Store vector.
     stvx = 231;
 }
 

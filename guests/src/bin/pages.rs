@@ -35,9 +35,19 @@ fn fresh(t: &mut Report) {
     let segment = Segment { ea, vsid: 0x111, size: M256, base: K4, flags: 0 };
     segment.install(FREE_SLOT);
     let ra = 0x480_0000;
-    for (n, name) in ["fresh-load", "fresh-store", "fresh-fetch", "fresh-real", "fresh-call", "fresh-byte"]
-        .iter()
-        .enumerate()
+    for (n, name) in [
+        "fresh-load",
+        "fresh-store",
+        "fresh-fetch",
+        "fresh-real",
+        "fresh-call",
+        "fresh-byte",
+        "fresh-dcbz",
+        "fresh-reserve",
+        "fresh-update",
+    ]
+    .iter()
+    .enumerate()
     {
         let ra = ra + 0x2_0000 * n as u64;
         segment.enter(ea + 0x1000 * n as u64, ra + 0x3000, K4, READ_WRITE).expect("an entry");
