@@ -28,7 +28,7 @@ const PROTECT: u64 = HpteR::PP0 | HpteR::PP | HpteR::N | HpteR::KEY_HI | HpteR::
 /// key's low part are in the place where dword 1 has them.
 #[inline]
 const fn protect_bits(flags: u64) -> u64 {
-    ((flags << 55) & HpteR::PP0)
+    (if flags & f::PP0 != 0 { HpteR::PP0 } else { 0 })
         | ((flags << 48) & HpteR::KEY_HI)
         | (flags & (HpteR::PP | HpteR::N | HpteR::KEY_LO))
 }
@@ -196,7 +196,7 @@ impl<'a> GuestMmu<'a> {
         len: u64,
     ) -> Result<(), HptError> {
         let zero = flags & f::ZERO_PAGE != 0;
-        if !view.is_present() || (zero && (!view.is_writable() || len > M::BULK_LIMIT)) {
+        if !view.is_present() || len > M::BULK_LIMIT || (zero && !view.is_writable()) {
             return Err(HptError::TooHard);
         }
         let at = HostReal(view.host_bits() | offset);

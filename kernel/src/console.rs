@@ -84,7 +84,17 @@ pub fn verdict(status: u8, reason: fmt::Arguments<'_>) {
     });
 }
 
-/// A partition's output, as it is.
+/// A partition's output, as much of it as the firmware takes at once; how much that was.
+pub fn offer(bytes: &[u8]) -> usize {
+    let room = opal::console_space().unwrap_or(bytes.len()).min(bytes.len());
+    let taken = opal::console_write(&bytes[..room]).unwrap_or(bytes.len()).min(room);
+    if let Some(&last) = bytes[..taken].last() {
+        with_console(|console| console.column = usize::from(last != b'\n'));
+    }
+    taken
+}
+
+/// A partition's output, all of it, as it is.
 pub fn raw(bytes: &[u8]) {
     with_console(|console| console.put(bytes));
 }

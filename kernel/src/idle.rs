@@ -36,7 +36,7 @@ unsafe fn set_relocation(on: bool) {
         asm!(
             "mfmsr {m}", "andc {m}, {m}, {both}", "or {m}, {m}, {new}",
             "bcl 20, 31, 2f", "2: mflr {t}", "addi {t}, {t}, 20", "mtspr 26, {t}", "mtspr 27, {m}", "rfid",
-            m = out(reg) _, t = out(reg) _, both = in(reg) both, new = in(reg) if on { both } else { 0 }, out("lr") _,
+            m = out(reg) _, t = out(reg_nonzero) _, both = in(reg) both, new = in(reg) if on { both } else { 0 }, out("lr") _,
         );
     }
 }

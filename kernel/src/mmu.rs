@@ -16,6 +16,7 @@ use power::regs::{Hfscr, Lpcr, Msr};
 use power::slb::{SegmentSize, SlbV, VSID_SHIFT};
 use power::{CpuFeatures, HostReal, HpteR, Lpid, PageSize, spr};
 use realmode::instructions::{isync, mfspr, mtspr, ptesync};
+use realmode::machine::flush_partition;
 use realmode::world::{HOST_DEVICE_VSID, HOST_VSID};
 use spin::Once;
 
@@ -106,6 +107,8 @@ pub fn init(map: &Map, features: &CpuFeatures) -> Result<HostMmu, &'static str> 
         set_partition_table(at, bytes)?;
     }
     ptesync();
+    // Whatever the firmware and its payloads before have left behind.
+    flush_partition(Lpid::HOST, features.partition_table);
     let wake = Lpcr::PECE_DEC | Lpcr::PECE_OTHER;
     // SAFETY: LPCR exists; only the prefetch depth is kept from the firmware.
     let found = Lpcr::from_bits_retain(unsafe { mfspr::<{ spr::LPCR }>() });
@@ -194,7 +197,7 @@ pub unsafe fn enable(mmu: &HostMmu, features: &CpuFeatures) {
             "slbmte {zero}, {zero}", "slbia", "slbmte {v}, {e}", "isync",
             "bcl 20, 31, 2f", "2: mflr {t}", "addi {t}, {t}, 20", "mtspr 26, {t}", "mtspr 27, {msr}", "rfid",
             zero = in(reg) 0u64, v = in(reg) segment_zero(), e = in(reg) LINEAR_BASE | power::slb::ESID_V,
-            t = out(reg) _, msr = in(reg) mmu.msr.bits(), out("lr") _,
+            t = out(reg_nonzero) _, msr = in(reg) mmu.msr.bits(), out("lr") _,
         );
     }
 }

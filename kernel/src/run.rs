@@ -54,7 +54,7 @@ pub fn start(map: &Map, features: &CpuFeatures) -> ! {
     log!("starting {}", partition.name);
     let started = timebase();
     let end = run(&mut partition);
-    hcall::flush(&mut partition);
+    hcall::drain(&mut partition);
     log!("{} ran for {} us; {}", partition.name, (timebase() - started) / 512, partition.exits);
     match end {
         After::Stop(why) => {
@@ -85,15 +85,20 @@ fn define(map: &Map, features: &CpuFeatures) -> Result<Partition, String> {
 
 /// Runs the partition's vCPUs in turn until it ends.
 fn run(partition: &mut Partition) -> After {
-    let mut loaded = None;
-    let mut turn = 0;
+    // The vCPU whose registers are in the machine, the one that has the CPU, and the one whose turn it is.
+    let (mut loaded, mut running, mut turn) = (None, None, 0);
     let mut next_poll = 0;
     loop {
+        let n = partition.vcpus.len();
         if timebase() >= next_poll {
             poll_console(partition);
             next_poll = timebase() + SLICE;
+            // The slice may have ended while virtual mode worked for the vCPU: it is over all the same.
+            if let Some(server) = running.take().filter(|_| n > 1) {
+                dispatch::leave(&mut partition.vcpus[server], partition.memory, Reason::Preempted);
+                turn = server + 1;
+            }
         }
-        let n = partition.vcpus.len();
         let Some(server) = (0..n).map(|i| (turn + i) % n).find(|s| partition.vcpus[*s].wants_cpu()) else {
             if partition.vcpus.iter().all(|vcpu| vcpu.state == State::Stopped) {
                 return After::Stop(format!(
@@ -104,7 +109,7 @@ fn run(partition: &mut Partition) -> After {
             sleep(partition, next_poll);
             continue;
         };
-        turn = server;
+        (running, turn) = (Some(server), server);
         if loaded != Some(server) {
             // SAFETY: the registers are those of the vCPU in `loaded`; nobody has used them since.
             unsafe {
@@ -123,7 +128,7 @@ fn run(partition: &mut Partition) -> After {
         match enter(partition, server, next_poll) {
             After::Continue => {}
             After::Yield => {
-                turn = server + 1;
+                (running, turn) = (None, server + 1);
                 let vcpu = &mut partition.vcpus[server];
                 let reason = if vcpu.state == State::Runnable { Reason::Preempted } else { Reason::Ceded };
                 // Alone, it goes on at once.
@@ -132,12 +137,12 @@ fn run(partition: &mut Partition) -> After {
                 }
             }
             After::Reboot => {
-                hcall::flush(partition);
+                hcall::drain(partition);
                 log!("{} reboots", partition.name);
                 if let Err(why) = partition.start() {
                     return After::Stop(why);
                 }
-                (loaded, turn) = (None, 0);
+                (loaded, running, turn) = (None, None, 0);
             }
             end @ (After::PowerOff | After::Stop(_)) => return end,
         }
@@ -198,8 +203,8 @@ fn deliver(core: &realmode::partition::Partition, regs: &mut Vcpu, slice_end: u6
 
 /// What the partition has put on its console goes out, and typed bytes go to it, as many as it has room for.
 fn poll_console(partition: &mut Partition) {
-    hcall::flush(partition);
     opal::poll_events();
+    hcall::flush(partition);
     let mut bytes = [0; 64];
     let room = partition.vty.input.room().min(bytes.len());
     let n = opal::console_read(&mut bytes[..room]);

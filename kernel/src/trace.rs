@@ -41,7 +41,8 @@ pub fn record(exit: ExitCode, regs: &Vcpu, now: u64) {
     let detail = match exit {
         ExitCode::Hcall => regs.gpr[3],
         ExitCode::Storage => regs.fault.ea,
-        _ => regs.vector,
+        ExitCode::MachineCheck | ExitCode::Unexpected => regs.vector,
+        _ => 0,
     };
     event.at.store(now, Ordering::Relaxed);
     event.code.store(exit as u64, Ordering::Relaxed);
@@ -61,7 +62,8 @@ pub fn dump() {
         let what = match code {
             ExitCode::Hcall => power::Hcall(detail).name().unwrap_or("an unknown hypercall"),
             ExitCode::Storage => "at address",
-            _ => "vector",
+            ExitCode::MachineCheck | ExitCode::Unexpected => "vector",
+            _ => "",
         };
         log!(
             "  {:>12} us: vCPU {} left at {:016x}: {code:?}, {what} {detail:#x}",

@@ -142,6 +142,6 @@ pub mod flags {
     pub const N: u64 = 1 << (63 - 61);
     /// H_PROTECT: PP bits 1 and 2 (dword 1's low two bits).
     pub const PP: u64 = 3;
-    /// H_PROTECT: PP bit 0; the key bits follow it (bits 55:59 hold key 0:4).
-    pub const PP0: u64 = 1 << 63;
+    /// H_PROTECT: PP bit 0 (dword 1's bit 0).
+    pub const PP0: u64 = 1 << (63 - 55);
 }

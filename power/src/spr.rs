@@ -5,7 +5,7 @@ macro_rules! sprs { ($($name:ident = $n:expr;)*) => { $(pub const $name: u32 = $
 
 sprs! {
     XER = 1; DSCR_USER = 3; LR = 8; CTR = 9; AMR_USER = 13; DSCR = 17; DSISR = 18; DAR = 19; DEC = 22;
-    SDR1 = 25; SRR0 = 26; SRR1 = 27; CFAR = 28; AMR = 29; PIDR = 48; IAMR = 61;
+    SDR1 = 25; ACOP = 31; SRR0 = 26; SRR1 = 27; CFAR = 28; AMR = 29; PIDR = 48; EAR = 282; IAMR = 61;
     CTRL_READ = 136; CTRL = 152; FSCR = 153; UAMOR = 157; PSPB = 159; DPDES = 176; DAWR0 = 180; DAWR1 = 181;
     RPR = 186; CIABR = 187; DAWRX0 = 188; DAWRX1 = 189; HFSCR = 190; VRSAVE = 256; SPRG3_USER = 259;
     TB = 268; SPRG0 = 272; SPRG1 = 273; SPRG2 = 274; SPRG3 = 275; TBU40 = 286; PVR = 287;
@@ -18,5 +18,5 @@ sprs! {
     MMCR3 = 754; SIER2 = 752; SIER3 = 753;
     MMCRS = 894; TACR = 888; TCSCR = 889; CSIGR = 890; SPMC1 = 892; SPMC2 = 893;
     HID0 = 1008; CIR = 1008; TIDR = 144; WORT = 895; PIR = 1023; TRIG0 = 880;
-    TFHAR = 128; TFIAR = 129; TEXASR = 130;
+    HASHKEYR = 468; DEXCR = 828; TFHAR = 128; TFIAR = 129; TEXASR = 130;
 }

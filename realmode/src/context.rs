@@ -4,10 +4,11 @@
 
 use core::arch::asm;
 
-use power::Generation;
 use power::regs::Msr;
+use power::{Generation, spr};
 
-use crate::layout::Context;
+use crate::instructions::{mfspr, mtspr};
+use crate::layout::{Context, MMCR0_FC};
 use crate::sprs;
 
 // The words of `stxvd2x n,0,r4` and `lxvd2x n,0,r4`, for n from 0 to 63, r4 going up.
@@ -61,6 +62,8 @@ pub unsafe fn save(generation: Generation, to: &mut Context) {
                 inout("r4") to.vsx.as_mut_ptr() => _, in("r5") &raw mut to.fpscr,
             );
         });
+        to.mmcr0 = mfspr::<{ spr::MMCR0 }>();
+        mtspr::<{ spr::MMCR0 }>(MMCR0_FC);
         sprs::save(generation, &mut to.sprs);
     }
 }
@@ -72,7 +75,9 @@ pub unsafe fn save(generation: Generation, to: &mut Context) {
 pub unsafe fn load(generation: Generation, from: &mut Context) {
     // SAFETY: loads from the context only, the status registers through VSR 0 and 32 before these are loaded.
     unsafe {
+        mtspr::<{ spr::MMCR0 }>(MMCR0_FC);
         sprs::load(generation, &from.sprs);
+        mtspr::<{ spr::MMCR0 }>(from.mmcr0);
         with_vectors(|| {
             asm!(
                 "mr 4, 5",

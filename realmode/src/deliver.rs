@@ -11,6 +11,12 @@ use crate::layout::Vcpu;
 /// SRR1 bits that an interrupt sets by its own rules (IBM bits 33:36 and 42:47); the rest is MSR.
 const SRR1_CAUSE: u64 = 0x783f_0000;
 
+/// How long a vCPU goes on after it has given another one something to do, in timebase ticks: 50 µs.
+const HURRY_TICKS: u64 = 25_600;
+
+/// SRR1: the instruction was prefixed (IBM bit 34; Power ISA 3.1).
+const SRR1_PREFIXED: u64 = 1 << 29;
+
 /// How soon to look again whether a guest has set MSR\[EE\], in timebase ticks: 2 µs. Only for machines, or emulators,
 /// that do not deliver a mediated interrupt by themselves.
 const WATCH_TICKS: u64 = 1024;
@@ -46,7 +52,10 @@ fn enter_handler(vcpu: &mut Vcpu, vector: Vector, cause: u64) -> (u64, u64) {
         new |= both;
     }
     vcpu.msr = new.bits();
-    (pc, msr.bits() & !SRR1_CAUSE | cause)
+    // Interrupts that an instruction causes say whether it was a prefixed one.
+    let caused = matches!(vector, Vector::DATA_STORAGE | Vector::PROGRAM);
+    let prefixed = if caused { msr.bits() & SRR1_PREFIXED } else { 0 };
+    (pc, msr.bits() & !SRR1_CAUSE | prefixed | cause)
 }
 
 /// Gives the guest the external interrupt that its presentation controller holds, if it holds one: now if MSR\[EE\] is
@@ -60,6 +69,19 @@ pub fn deliver_pending(vcpu: &mut Vcpu) {
         return watch(vcpu, false);
     }
     watch(vcpu, pending);
+}
+
+/// Brings the end of the vCPU's stay forward: another vCPU of the partition has been given something to do, and may be
+/// waited for.
+pub fn hurry(vcpu: &mut Vcpu) {
+    let soon = timebase().wrapping_add(HURRY_TICKS);
+    if soon < vcpu.slice_end {
+        vcpu.slice_end = soon;
+        if !vcpu.watching_ee {
+            // SAFETY: HDEC is the hypervisor's.
+            unsafe { mtspr::<{ spr::HDEC }>(HURRY_TICKS) };
+        }
+    }
 }
 
 /// Watches for MSR\[EE\], or stops. LPCR\[MER\] makes the processor do it; for those on which it has no effect, HDEC

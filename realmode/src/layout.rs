@@ -210,6 +210,8 @@ pub struct Context {
     pub fpscr: [u64; 2],
     /// VSCR, as a vector; follows FPSCR.
     pub vscr: [u64; 2],
+    /// MMCR0, which stops and starts the counters among `sprs`.
+    pub mmcr0: u64,
     /// The special purpose registers of [`crate::sprs::SWITCHED`], in its order.
     pub sprs: [u64; crate::sprs::MAX_SWITCHED],
 }
@@ -246,7 +248,7 @@ impl Vcpu {
             heir: 0,
             fault: StorageFault::NONE,
             watching_ee: false,
-            context: UnsafeCell::new(Context::ZERO),
+            context: UnsafeCell::new(Context::INITIAL),
         }
     }
 
@@ -256,10 +258,18 @@ impl Vcpu {
     }
 }
 
+/// MMCR0: counters are frozen (IBM bit 32).
+pub const MMCR0_FC: u64 = 1 << 31;
+
 impl Context {
-    /// All registers zero.
-    pub const ZERO: Context =
-        Context { vsx: [[0; 2]; 64], fpscr: [0; 2], vscr: [0; 2], sprs: [0; crate::sprs::MAX_SWITCHED] };
+    /// As a vCPU starts: zero, but for counters that are frozen and the priority, which is medium.
+    pub const INITIAL: Context = Context {
+        vsx: [[0; 2]; 64],
+        fpscr: [0; 2],
+        vscr: [0; 2],
+        mmcr0: MMCR0_FC,
+        sprs: crate::sprs::INITIAL,
+    };
 }
 
 const _: () = {

@@ -84,6 +84,22 @@ impl<const LIMIT: u64> Machine for Hardware<LIMIT> {
     }
 }
 
+/// Makes all TLBs forget everything of a partition, and the processors what they have cached of its partition table
+/// entry (Power ISA 3.0C, book III, 5.9.3.3; IS=2: by LPID).
+pub fn flush_partition(lpid: Lpid, partition_table: bool) {
+    const BY_LPID: u64 = 2 << 10;
+    let lpid = u64::from(lpid.0);
+    // SAFETY: forgetting translations is always allowed. RIC=2 is for processors with a partition table.
+    unsafe {
+        if partition_table {
+            asm!("ptesync", "tlbie {}, {}, 2, 0, 0", in(reg) BY_LPID, in(reg) lpid, options(nostack, preserves_flags));
+        } else {
+            asm!("ptesync", "tlbie {}, {}, 0, 0, 0", in(reg) BY_LPID, in(reg) lpid, options(nostack, preserves_flags));
+        }
+        asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags));
+    }
+}
+
 /// Writes the data cache's blocks of a range to memory and forgets them (`dcbf`).
 pub fn flush_data(at: HostReal, len: u64) {
     for_blocks(at, len, |block| {

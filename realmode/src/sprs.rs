@@ -12,8 +12,9 @@
 //! | DEC | saved as the timebase of its expiry, so that it runs on while the vCPU does not |
 //! | SLB | saved, the hypervisor's own segments loaded |
 //! | FP, VMX, VSX registers, FPSCR, VSCR | switched (the hypervisor is soft-float) |
-//! | SPRG0–3, DSCR, FSCR, TAR, UAMOR, PSPB, VRSAVE, CTRL, PPR, BESCR, EBBHR, EBBRR, PMU, CIABR, DAWR, … | switched: [`SWITCHED`] |
-//! | TB, PURR, SPURR, VTB, PVR, PIR, PIDR | the machine's; not writable by a guest |
+//! | SPRG0–3, DSCR, FSCR, TAR, UAMOR, PSPB, VRSAVE, CTRL, PPR, PIDR, BESCR, EBBHR, EBBRR, PMU, CIABR, DAWR, … | switched: [`SWITCHED`] |
+//! | MMCR0 | switched by [`crate::context`]: frozen before, and thawed after, the counters change hands |
+//! | TB, PURR, SPURR, VTB, PVR, PIR | the machine's; not writable by a guest |
 //! | HDEC, LPCR, LPIDR, SDR1, PTCR, HFSCR, HRMOR, AMOR, PCR | the hypervisor's |
 #![allow(unsafe_code)] // privileged register access, one per row of the table
 
@@ -21,7 +22,7 @@ use power::Generation;
 use power::spr;
 
 /// How many switched registers there are room for.
-pub const MAX_SWITCHED: usize = 40;
+pub const MAX_SWITCHED: usize = 56;
 
 /// Which processors have a register.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,11 +88,28 @@ switched! {
     SPRG0 All; SPRG1 All; SPRG2 All; SPRG3 All;
     DSCR All; FSCR All; TAR All; UAMOR All; VRSAVE All; CTRL_READ / CTRL All;
     PSPB All; BESCR All; EBBHR All; EBBRR All;
-    DPDES All; CIABR All; DAWR0 All; DAWRX0 All; WORT Power8; TIDR Power9;
+    DPDES All; CIABR All; DAWR0 All; DAWRX0 All; WORT All; TIDR Power9; ACOP Power8; PIDR All; EAR All; PPR All;
+    TACR All; TCSCR All; CSIGR All; SPMC1 All; SPMC2 All; MMCRS All; HASHKEYR Isa31; DEXCR Isa31;
     DAWR1 Isa31; DAWRX1 Isa31;
-    MMCR0 All; MMCR1 All; MMCR2 All; MMCRA All; SIAR All; SDAR All; SIER All;
+    MMCR1 All; MMCR2 All; MMCRA All; SIAR All; SDAR All; SIER All;
     PMC1 All; PMC2 All; PMC3 All; PMC4 All; PMC5 All; PMC6 All;
     MMCR3 Isa31; SIER2 Isa31; SIER3 Isa31;
 }
 
 const _: () = assert!(SWITCHED.len() <= MAX_SWITCHED);
+
+/// PPR: medium priority (IBM bits 11:13).
+const PPR_MEDIUM: u64 = 4 << 50;
+
+/// What the switched registers of a vCPU start with.
+pub const INITIAL: [u64; MAX_SWITCHED] = {
+    let mut values = [0; MAX_SWITCHED];
+    let mut n = 0;
+    while n < SWITCHED.len() {
+        if SWITCHED[n].0 == spr::PPR {
+            values[n] = PPR_MEDIUM;
+        }
+        n += 1;
+    }
+    values
+};

@@ -184,7 +184,7 @@ mod tests {
             .unwrap()
             .map(|e| e.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
             .collect();
-        assert!(files.remove("bench"), "the benchmark is run by xtask bench, not by a case");
+        assert!(files.remove("bench"), "the benchmark is for people to run, not a case");
         let used: HashSet<String> = cases()
             .iter()
             .filter_map(|c| match c.source {

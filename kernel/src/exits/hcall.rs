@@ -246,8 +246,19 @@ fn put_term_char(partition: &mut Partition, [unit, length, high, low, ..]: [u64;
     status
 }
 
-/// Writes out what the partition has put on its console.
+/// Writes out what the partition has put on its console, as much as the firmware takes now. What is left keeps the
+/// partition's own output waiting, and nobody else.
 pub fn flush(partition: &mut Partition) {
+    let (a, b) = partition.vty.output.chunks();
+    let mut n = console::offer(a);
+    if n == a.len() {
+        n += console::offer(b);
+    }
+    partition.vty.output.consume(n);
+}
+
+/// Writes all of it out, however long that takes: before the hypervisor says something about the partition's end.
+pub fn drain(partition: &mut Partition) {
     let (a, b) = partition.vty.output.chunks();
     console::raw(a);
     console::raw(b);

@@ -32,9 +32,11 @@ pub fn emulate(partition: &mut Partition, server: usize, real: GuestReal) -> Res
     let regs = &mut partition.vcpus[server].regs;
     let pc = regs.pc;
     let Some(Instruction { store, target, update }) = decode(word) else {
-        log!(
-            "{name}: access to {real:#x}, where nothing is, by instruction {word:#010x} at {pc:#x} that is not emulated"
-        );
+        if logged {
+            log!(
+                "{name}: access to {real:#x}, where nothing is, by instruction {word:#010x} at {pc:#x} that is not emulated"
+            );
+        }
         inject_saved(regs, Vector::PROGRAM, ILLEGAL);
         return Ok(());
     };

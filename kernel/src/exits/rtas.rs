@@ -6,10 +6,10 @@ use papr::rtas::{Action, Call, CpuState, Entitlement, MAX_BYTES, Platform, Servi
 use papr::xics;
 use power::{GuestReal, Status};
 
-use super::After;
+use super::{After, hcall};
+use crate::clock;
 use crate::partition::memory::MemoryError;
 use crate::partition::{Partition, State};
-use crate::{clock, console};
 
 /// Carries out the call whose argument buffer r4 names.
 pub fn handle(partition: &mut Partition, server: usize) -> After {
@@ -85,7 +85,11 @@ impl Platform for Services<'_> {
     }
 
     fn display(&mut self, byte: u8) {
-        console::raw(&[byte]);
+        // As with H_PUT_TERM_CHAR; a guest that does not wait when the console is slow loses what it says.
+        if self.0.vty.output.room() == 0 {
+            hcall::flush(self.0);
+        }
+        self.0.vty.output.push(&[byte]);
     }
 
     fn write(&mut self, at: GuestReal, bytes: &[u8]) -> bool {

@@ -23,6 +23,7 @@ use power::slb::SlbV;
 use power::{CpuFeatures, GuestReal, HostReal, Lpid, PageSize, spr};
 use realmode::instructions::{mfspr, timebase};
 use realmode::layout::ExitCode;
+use realmode::machine::flush_partition;
 use realmode::partition::{Partition as Core, Presence};
 
 pub use vcpu::{State, VirtualCpu};
@@ -184,8 +185,11 @@ impl Partition {
     /// vCPU at the kernel's entry. An error is one line for the user.
     pub fn start(&mut self) -> Result<(), String> {
         self.core.mmu().clear();
+        // Before the memory goes to somebody else.
+        flush_partition(self.core.lpid, self.core.features.partition_table);
         self.memory.discard_all();
         self.core.xics.reset();
+        self.update_vty_interrupt();
         self.interrupt_mode = Lpcr::empty();
         for (vcpu, presence) in self.vcpus.iter_mut().zip(self.core.vcpus) {
             vcpu.reset();

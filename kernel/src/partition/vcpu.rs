@@ -47,7 +47,7 @@ impl VirtualCpu {
     pub fn reset(&mut self) {
         let server = self.regs.server;
         *self.regs = Vcpu::new(self.core, percpu::boot_cpu(), server);
-        *self.regs.context.get_mut() = Context::ZERO;
+        *self.regs.context.get_mut() = Context::INITIAL;
         self.state = State::Stopped;
         self.vpa = VpaState::NEW;
         self.off = None;

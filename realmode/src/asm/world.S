@@ -230,7 +230,11 @@ full_exit:
     .endr
     mfspr %r13, {HSPRG0}
     std %r1, {PC_IDLE_R1}(%r13)
+    // Everything stored before must be done before the thread sleeps (Power ISA 2.07B, book III-S, 3.3.2).
     ptesync
+    ld %r0, {PC_IDLE_R1}(%r13)
+1:  cmpd %r0, %r0
+    bne 1b
     .long \word
     b .
     .size \name, .-\name

@@ -5,7 +5,7 @@ use power::regs::Msr;
 use power::{Status, spr};
 
 use super::{RM_SPECIAL, partition};
-use crate::deliver::deliver_pending;
+use crate::deliver::{deliver_pending, hurry};
 use crate::instructions::{darn, mfspr, mtspr};
 use crate::layout::{ExitCode, Vcpu};
 
@@ -55,6 +55,9 @@ pub extern "C" fn prod(vcpu: &mut Vcpu, target: u64, _: u64, _: u64, _: u64, _: 
     match usize::try_from(target).ok().and_then(|n| partition(vcpu).vcpus.get(n)) {
         Some(other) => {
             other.prod();
+            if target != u64::from(vcpu.server) {
+                hurry(vcpu);
+            }
             Status::SUCCESS.0
         }
         None => Status::PARAMETER.0,

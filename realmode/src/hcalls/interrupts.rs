@@ -4,13 +4,21 @@ use papr::xics::Kick;
 use power::Status;
 
 use super::{RM_DELIVER, partition};
+use crate::deliver::hurry;
 use crate::instructions::timebase;
 use crate::layout::Vcpu;
 
 /// Status of a call that may have raised an interrupt for the caller. Other vCPUs look before they enter their guest.
 #[inline(always)]
-fn kicked(vcpu: &Vcpu, kick: Kick) -> i64 {
-    if !kick.is_empty() && kick.contains(vcpu.server) { RM_DELIVER } else { Status::SUCCESS.0 }
+fn kicked(vcpu: &mut Vcpu, kick: Kick) -> i64 {
+    if kick.is_empty() {
+        return Status::SUCCESS.0;
+    }
+    let own = kick.contains(vcpu.server);
+    if kick.count() > usize::from(own) {
+        hurry(vcpu);
+    }
+    if own { RM_DELIVER } else { Status::SUCCESS.0 }
 }
 
 pub extern "C" fn xirr(vcpu: &mut Vcpu, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
