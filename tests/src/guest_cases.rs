@@ -1,7 +1,7 @@
 //! The cases made of the programs in `guests`, of deliberate faults of the hypervisor, and of archives that it must
 //! refuse.
 
-use crate::transcript::{any, in_order};
+use crate::transcript::{all_checks_pass, any, in_order};
 use crate::{Case, Endian, Machine, Source, Step, Transcript};
 use std::time::Duration;
 
@@ -41,7 +41,13 @@ fn selftest(
     arguments: &'static str,
     judge: fn(&Transcript) -> Result<(), String>,
 ) -> Case {
-    Case { source: Source::Selftest(arguments), oracle: false, status: 4, judge, ..one(name, "hello") }
+    Case {
+        source: Source::Selftest { arguments, bin: "hello" },
+        oracle: false,
+        status: 4,
+        judge,
+        ..one(name, "hello")
+    }
 }
 
 fn archive(name: &'static str, make: fn() -> Vec<u8>, judge: fn(&Transcript) -> Result<(), String>) -> Case {
@@ -87,6 +93,18 @@ epitaph! {
     storage: "data storage", "data segment";
     stack: "stack", "guard";
     machine_check: "machine check";
+}
+
+/// Every other stay in the guest was over before it began, and still each was bounded: the guest that spins for a second
+/// was left thousands of times.
+fn bounded(t: &Transcript) -> Result<(), String> {
+    all_checks_pass(t)?;
+    let slices =
+        t.text.lines().rev().find_map(|line| line.strip_suffix(" slices")?.rsplit(' ').next()?.parse().ok());
+    match slices {
+        Some(5_000u32..) => Ok(()),
+        other => Err(format!("the guest was left {other:?} times for the end of its slice")),
+    }
 }
 
 fn says_archive(t: &Transcript) -> Result<(), String> {
@@ -206,6 +224,12 @@ pub fn cases() -> Vec<Case> {
         selftest("selftest-text-write", "selftest=text-write", storage),
         selftest("selftest-stack-overflow", "selftest=stack-overflow", stack),
         selftest("selftest-machine-check", "selftest=machine-check", machine_check),
+        Case {
+            source: Source::Selftest { arguments: "selftest=late-slice", bin: "timer" },
+            status: 0,
+            judge: bounded,
+            ..selftest("late-slice", "", bounded)
+        },
         archive("archive-foreign", foreign, says_archive),
         archive("archive-truncated", truncated, says_archive),
         archive("archive-no-manifest", no_manifest, says_manifest),

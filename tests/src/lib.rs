@@ -91,8 +91,13 @@ pub enum Source {
         /// The shell script that is installed as `/init` (busybox `sh`, applets by `/bin/busybox --install`).
         init: &'static str,
     },
-    /// The hypervisor built with its `selftest` feature; the test is named by its bootargs.
-    Selftest(&'static str),
+    /// The hypervisor built with its `selftest` feature.
+    Selftest {
+        /// Its bootargs, which name the test.
+        arguments: &'static str,
+        /// The program of the `guests` crate that it is given.
+        bin: &'static str,
+    },
     /// An archive handed over as it is: foreign, truncated or hostile.
     Bundle(fn() -> Vec<u8>),
 }

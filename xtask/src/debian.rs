@@ -284,9 +284,7 @@ fn mirror() -> Result<String, Failure> {
         ["indextargets", "--no-release-info", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"];
     let targets = output(Command::new("apt-get").args(arguments))?;
     parse_mirror(&String::from_utf8_lossy(&targets)).ok_or_else(|| {
-        Failure::new(
-            "apt on this machine has no source for Debian itself: name a mirror in PARTITA_MIRROR",
-        )
+        Failure::new("apt on this machine has no source for Debian itself: name a mirror in PARTITA_MIRROR")
     })
 }
 

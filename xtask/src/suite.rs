@@ -361,10 +361,10 @@ impl Things {
             selftest: PathBuf::new(),
             linux: PathBuf::new(),
         };
-        if any(|source| matches!(source, Source::Selftest(_))) {
+        if any(|source| matches!(source, Source::Selftest { .. })) {
             things.selftest = toolchain::build_kernel(Variant::Selftest)?;
         }
-        if any(|source| matches!(source, Source::Guest { .. } | Source::Selftest(_))) {
+        if any(|source| matches!(source, Source::Guest { .. } | Source::Selftest { .. })) {
             toolchain::build_guests()?;
         }
         if any(|source| matches!(source, Source::Linux { .. })) {
@@ -449,11 +449,11 @@ impl Run {
                 partition.initrd = Some("initrd".into());
                 make_archive(&partition, &shell::read(&things.linux)?, Some(&debian::initramfs(init)?))?
             }
-            Source::Selftest(arguments) => {
+            Source::Selftest { arguments, bin } => {
                 image = &things.selftest;
                 bootargs = format!("{arguments} {}", case.append);
                 partition.cmdline.clear();
-                let elf = shell::read(&toolchain::guest("hello", Endian::Little.target()))?;
+                let elf = shell::read(&toolchain::guest(bin, Endian::Little.target()))?;
                 make_archive(&partition, &elf, None)?
             }
             Source::Bundle(make) => make(),

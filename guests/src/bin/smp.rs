@@ -131,6 +131,9 @@ fn sprs() -> u64 {
         mfspr::<{ spr::SPRG3 }>(),
         mfspr::<{ spr::EBBHR }>(),
         mfspr::<{ spr::IAMR }>(),
+        mfspr::<{ spr::PIDR }>(),
+        mfspr::<{ spr::TACR }>(),
+        mfspr::<{ spr::WORT }>(),
     ];
     values.iter().fold(0, |sum, value| sum.rotate_left(7) ^ value)
 }
@@ -142,6 +145,9 @@ fn set_sprs(value: u64) {
     mtspr::<{ spr::SPRG3 }>(value << 8);
     mtspr::<{ spr::EBBHR }>(value << 12);
     mtspr::<{ spr::IAMR }>(value << 40 & 0x5555_5555_5555_5555);
+    mtspr::<{ spr::PIDR }>(value & 0xff);
+    mtspr::<{ spr::TACR }>(value << 16);
+    mtspr::<{ spr::WORT }>(value & 0xff);
 }
 
 fn accept() -> u64 {

@@ -2,8 +2,12 @@
 #![no_std]
 #![no_main]
 
-use guests::mem::{fill, read8, read32, write8, write32};
-use guests::{Hcall, Report, Status, platform, status};
+use guests::cpu::{mtspr, timebase};
+use guests::insn::sc;
+use guests::mem::{fill, read8, read32, read64, write8, write32};
+use guests::{Hcall, Report, Status, platform, run_code, status};
+use power::interrupt::Vector;
+use power::spr;
 
 guests::main!(run);
 
@@ -33,7 +37,41 @@ fn vpa_area(address: u64, length: u16) {
     write8(address + 5, b);
 }
 
+/// Being off the CPU shows: the counter goes on by two, odd in between, and the log has an entry.
+fn dispatch(t: &mut Report) {
+    vpa_area(AREA, 640);
+    area(AREA + 0x2000, 96);
+    t.equal("dispatch-vpa", register(VPA, AREA), Status::SUCCESS);
+    t.equal("dispatch-dtl", register(DTL, AREA + 0x2000), Status::SUCCESS);
+    write8(AREA + 184, 7);
+    let counter = || u32::from_be(read32(AREA + 256));
+    let before = counter();
+    t.same("dispatch-even", before & 1, 0);
+    for n in 1..=3u32 {
+        let start = timebase();
+        mtspr::<{ spr::DEC }>(100_000);
+        let c = run_code(&[sc(1)], Hcall::CEDE.0, 0);
+        t.same("dispatch-woken", c.vector().0, Vector::DECREMENTER.0);
+        mtspr::<{ spr::DEC }>(0x7fff_ffff);
+        t.same("dispatch-counted", counter() & 1, 0);
+        t.is_true("dispatch-counted", counter().wrapping_sub(before) >= 2 * n);
+        if t.differs_on_qemu("dispatch-log", "it keeps none") {
+            continue;
+        }
+        t.same("dispatch-index", u64::from_be(read64(AREA + 536)), u64::from(n));
+        // Two entries fit; they are used in turn.
+        let entry = AREA + 0x2000 + u64::from((n - 1) % 2) * 48;
+        t.same("dispatch-reason", read8(entry + 1), 0);
+        let waited = u64::from(u32::from_be(read32(entry + 12)));
+        t.within("dispatch-waited", waited, 50_000, timebase() - start);
+        t.within("dispatch-time", u64::from_be(read64(entry + 16)), start, timebase());
+    }
+    t.equal("dispatch-end-dtl", deregister(DTL), Status::SUCCESS);
+    t.equal("dispatch-end-vpa", deregister(VPA), Status::SUCCESS);
+}
+
 fn run(t: &mut Report) {
+    dispatch(t);
     vpa_area(AREA, 640);
     area(AREA + 0x1000, 0x400);
     area(AREA + 0x2000, 0x1000);
