@@ -162,14 +162,12 @@ pub fn cases() -> Vec<Case> {
             append: "console=hvc0 quiet expect_cpus=2",
             timeout: Duration::from_secs(400),
             vcpus: 2,
-            machines: &[Machine::PowerNv9],
             ..case("linux-work-smp", WORK, all_checks_pass)
         },
         Case {
             append: "console=hvc0 quiet expect_cpus=1",
             timeout: Duration::from_secs(300),
             huge_pages: true,
-            machines: &[Machine::PowerNv8],
             ..case("linux-work-huge", WORK, all_checks_pass)
         },
         Case { script: say(&["reboot\n", "poweroff\n"]), ..case("linux-reboot", ASK, twice) },
