@@ -12,7 +12,7 @@ use crate::layout::{ExitCode, Vcpu};
 /// Any code that is not RM_TOO_HARD leads to `special`, which goes by the call's number.
 const SPECIAL: i64 = RM_SPECIAL - 3;
 
-pub extern "C" fn cede(_: &mut Vcpu, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub fn cede(_: &mut Vcpu) -> i64 {
     SPECIAL
 }
 
@@ -32,16 +32,7 @@ pub fn cede_now(vcpu: &mut Vcpu) -> u64 {
 }
 
 /// Lets others run. With nobody else to run there is nothing to give, and the call returns.
-pub extern "C" fn confer(
-    vcpu: &mut Vcpu,
-    target: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-) -> i64 {
+pub fn confer(vcpu: &mut Vcpu, target: u64) -> i64 {
     let vcpus = partition(vcpu).vcpus;
     let all = target == u64::MAX || target == 0xffff_ffff;
     if !all && target >= vcpus.len() as u64 {
@@ -51,7 +42,7 @@ pub extern "C" fn confer(
     if prodded || vcpus.len() == 1 { Status::SUCCESS.0 } else { SPECIAL }
 }
 
-pub extern "C" fn prod(vcpu: &mut Vcpu, target: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub fn prod(vcpu: &mut Vcpu, target: u64) -> i64 {
     match usize::try_from(target).ok().and_then(|n| partition(vcpu).vcpus.get(n)) {
         Some(other) => {
             other.prod();
@@ -65,7 +56,7 @@ pub extern "C" fn prod(vcpu: &mut Vcpu, target: u64, _: u64, _: u64, _: u64, _: 
 }
 
 /// 64 random bits in r4, from `darn`; the call does not exist where the processor has no such source.
-pub extern "C" fn random(vcpu: &mut Vcpu, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub fn random(vcpu: &mut Vcpu) -> i64 {
     if !partition(vcpu).features.darn {
         return Status::FUNCTION.0;
     }
@@ -79,7 +70,7 @@ pub extern "C" fn random(vcpu: &mut Vcpu, _: u64, _: u64, _: u64, _: u64, _: u64
 }
 
 /// H_SET_SPRG0, for guests that think they cannot write it themselves.
-pub extern "C" fn set_sprg0(_: &mut Vcpu, value: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub fn set_sprg0(_: &mut Vcpu, value: u64) -> i64 {
     // SAFETY: SPRG0 is the guest's and is in the machine while its vCPU is loaded.
     unsafe { mtspr::<{ spr::SPRG0 }>(value) };
     Status::SUCCESS.0
@@ -87,20 +78,11 @@ pub extern "C" fn set_sprg0(_: &mut Vcpu, value: u64, _: u64, _: u64, _: u64, _:
 
 /// There is no data address breakpoint register on POWER8 and later. Clearing it is granted. Never H_PRIVILEGE: guests
 /// take that for a broken `sc 1`.
-pub extern "C" fn set_dabr(_: &mut Vcpu, dabr: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub fn set_dabr(_: &mut Vcpu, dabr: u64) -> i64 {
     if dabr == 0 { Status::SUCCESS.0 } else { Status::HARDWARE.0 }
 }
 
-pub extern "C" fn set_xdabr(
-    _: &mut Vcpu,
-    dabr: u64,
-    flags: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-) -> i64 {
+pub fn set_xdabr(_: &mut Vcpu, dabr: u64, flags: u64) -> i64 {
     match (dabr, flags) {
         (_, flags) if flags & !0xf != 0 => Status::PARAMETER.0,
         (0, _) => Status::SUCCESS.0,

@@ -21,7 +21,7 @@ fn kicked(vcpu: &mut Vcpu, kick: Kick) -> i64 {
     if own { RM_DELIVER } else { Status::SUCCESS.0 }
 }
 
-pub extern "C" fn xirr(vcpu: &mut Vcpu, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub fn xirr(vcpu: &mut Vcpu) -> i64 {
     match partition(vcpu).xics.h_xirr(vcpu.server) {
         Ok(xirr) => {
             vcpu.gpr[4] = u64::from(xirr);
@@ -32,43 +32,34 @@ pub extern "C" fn xirr(vcpu: &mut Vcpu, _: u64, _: u64, _: u64, _: u64, _: u64, 
 }
 
 /// As H_XIRR, with the timebase at which the interrupt was taken in r5.
-pub extern "C" fn xirr_x(vcpu: &mut Vcpu, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64) -> i64 {
-    let status = xirr(vcpu, a, b, c, d, e, f, g);
+pub fn xirr_x(vcpu: &mut Vcpu) -> i64 {
+    let status = xirr(vcpu);
     vcpu.gpr[5] = timebase();
     status
 }
 
-pub extern "C" fn cppr(vcpu: &mut Vcpu, cppr: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub fn cppr(vcpu: &mut Vcpu, cppr: u64) -> i64 {
     match partition(vcpu).xics.h_cppr(vcpu.server, cppr as u8) {
         Ok(kick) => kicked(vcpu, kick),
         Err(error) => Status::from(error).0,
     }
 }
 
-pub extern "C" fn eoi(vcpu: &mut Vcpu, xirr: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub fn eoi(vcpu: &mut Vcpu, xirr: u64) -> i64 {
     match partition(vcpu).xics.h_eoi(vcpu.server, xirr as u32) {
         Ok(kick) => kicked(vcpu, kick),
         Err(error) => Status::from(error).0,
     }
 }
 
-pub extern "C" fn ipi(
-    vcpu: &mut Vcpu,
-    server: u64,
-    mfrr: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-) -> i64 {
+pub fn ipi(vcpu: &mut Vcpu, server: u64, mfrr: u64) -> i64 {
     match partition(vcpu).xics.h_ipi(server, mfrr as u8) {
         Ok(kick) => kicked(vcpu, kick),
         Err(error) => Status::from(error).0,
     }
 }
 
-pub extern "C" fn ipoll(vcpu: &mut Vcpu, server: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub fn ipoll(vcpu: &mut Vcpu, server: u64) -> i64 {
     match partition(vcpu).xics.h_ipoll(server) {
         Ok((xirr, mfrr)) => {
             vcpu.gpr[4] = u64::from(xirr);

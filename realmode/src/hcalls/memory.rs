@@ -31,16 +31,7 @@ const fn aligned(size: u64, address: u64) -> bool {
     matches!(size, 1 | 2 | 4 | 8) && address & (size - 1) == 0
 }
 
-pub extern "C" fn ci_load(
-    vcpu: &mut Vcpu,
-    size: u64,
-    address: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-) -> i64 {
+pub fn ci_load(vcpu: &mut Vcpu, size: u64, address: u64) -> i64 {
     if !aligned(size, address) {
         return Status::PARAMETER.0;
     }
@@ -61,16 +52,7 @@ pub extern "C" fn ci_load(
     Status::SUCCESS.0
 }
 
-pub extern "C" fn ci_store(
-    vcpu: &mut Vcpu,
-    size: u64,
-    address: u64,
-    value: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-) -> i64 {
+pub fn ci_store(vcpu: &mut Vcpu, size: u64, address: u64, value: u64) -> i64 {
     if !aligned(size, address) {
         return Status::PARAMETER.0;
     }
@@ -90,7 +72,7 @@ pub extern "C" fn ci_store(
     Status::SUCCESS.0
 }
 
-pub extern "C" fn icbi(vcpu: &mut Vcpu, address: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub fn icbi(vcpu: &mut Vcpu, address: u64) -> i64 {
     match locate(vcpu, address, false) {
         Ok(host) => {
             RealMode::new(partition(vcpu).lpid).icache_sync(host, CACHE_BLOCK);
@@ -102,7 +84,7 @@ pub extern "C" fn icbi(vcpu: &mut Vcpu, address: u64, _: u64, _: u64, _: u64, _:
     }
 }
 
-pub extern "C" fn dcbf(vcpu: &mut Vcpu, address: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+pub fn dcbf(vcpu: &mut Vcpu, address: u64) -> i64 {
     match locate(vcpu, address, false) {
         Ok(host) => {
             flush_data(host, CACHE_BLOCK);

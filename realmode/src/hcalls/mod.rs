@@ -16,6 +16,21 @@ use crate::partition::Partition;
 /// A handler: the vCPU, then the guest's r4 to r10. Answers the status for r3 or one of the codes below.
 type Handler = extern "C" fn(&mut Vcpu, u64, u64, u64, u64, u64, u64, u64) -> i64;
 
+/// A function of the vCPU and of so many arguments, as a [`Handler`].
+macro_rules! handler {
+    (@ $function:path, $($used:ident)*; $($unused:tt)*) => {{
+        extern "C" fn handler(vcpu: &mut Vcpu, $($used: u64,)* $($unused: u64),*) -> i64 {
+            $function(vcpu $(, $used)*)
+        }
+        handler as Handler
+    }};
+    ($function:path) => { handler!(@ $function, ; _ _ _ _ _ _ _) };
+    ($function:path, 1) => { handler!(@ $function, a; _ _ _ _ _ _) };
+    ($function:path, 2) => { handler!(@ $function, a b; _ _ _ _ _) };
+    ($function:path, 3) => { handler!(@ $function, a b c; _ _ _ _) };
+    ($function:path, 4) => { handler!(@ $function, a b c d; _ _ _) };
+}
+
 /// Answers below this are not for the guest.
 pub const RM_SPECIAL: i64 = -0x7000;
 /// Virtual mode does the call.
@@ -28,43 +43,43 @@ const ENTRIES: usize = (Hcall::MAX / 4 + 1) as usize;
 
 #[unsafe(no_mangle)]
 static HCALL_TABLE: [Handler; ENTRIES] = {
-    let mut table = [unknown as Handler; ENTRIES];
+    let mut table = [handler!(unknown); ENTRIES];
     let handlers: &[(Hcall, Handler)] = &[
-        (Hcall::ENTER, pages::enter),
-        (Hcall::REMOVE, pages::remove),
-        (Hcall::READ, pages::read),
-        (Hcall::PROTECT, pages::protect),
-        (Hcall::BULK_REMOVE, pages::bulk_remove),
-        (Hcall::CLEAR_MOD, pages::clear_mod),
-        (Hcall::CLEAR_REF, pages::clear_ref),
-        (Hcall::PAGE_INIT, pages::page_init),
-        (Hcall::XIRR, interrupts::xirr),
-        (Hcall::XIRR_X, interrupts::xirr_x),
-        (Hcall::CPPR, interrupts::cppr),
-        (Hcall::EOI, interrupts::eoi),
-        (Hcall::IPI, interrupts::ipi),
-        (Hcall::IPOLL, interrupts::ipoll),
-        (Hcall::CEDE, cpu::cede),
-        (Hcall::CONFER, cpu::confer),
-        (Hcall::PROD, cpu::prod),
-        (Hcall::RANDOM, cpu::random),
-        (Hcall::SET_SPRG0, cpu::set_sprg0),
-        (Hcall::SET_DABR, cpu::set_dabr),
-        (Hcall::SET_XDABR, cpu::set_xdabr),
-        (Hcall::LOGICAL_CI_LOAD, memory::ci_load),
-        (Hcall::LOGICAL_CI_STORE, memory::ci_store),
-        (Hcall::LOGICAL_CACHE_LOAD, memory::ci_load),
-        (Hcall::LOGICAL_CACHE_STORE, memory::ci_store),
-        (Hcall::LOGICAL_ICBI, memory::icbi),
-        (Hcall::LOGICAL_DCBF, memory::dcbf),
+        (Hcall::ENTER, handler!(pages::enter, 4)),
+        (Hcall::REMOVE, handler!(pages::remove, 3)),
+        (Hcall::READ, handler!(pages::read, 2)),
+        (Hcall::PROTECT, handler!(pages::protect, 3)),
+        (Hcall::BULK_REMOVE, handler!(pages::bulk_remove)),
+        (Hcall::CLEAR_MOD, handler!(pages::clear_mod, 2)),
+        (Hcall::CLEAR_REF, handler!(pages::clear_ref, 2)),
+        (Hcall::PAGE_INIT, handler!(pages::page_init, 3)),
+        (Hcall::XIRR, handler!(interrupts::xirr)),
+        (Hcall::XIRR_X, handler!(interrupts::xirr_x)),
+        (Hcall::CPPR, handler!(interrupts::cppr, 1)),
+        (Hcall::EOI, handler!(interrupts::eoi, 1)),
+        (Hcall::IPI, handler!(interrupts::ipi, 2)),
+        (Hcall::IPOLL, handler!(interrupts::ipoll, 1)),
+        (Hcall::CEDE, handler!(cpu::cede)),
+        (Hcall::CONFER, handler!(cpu::confer, 1)),
+        (Hcall::PROD, handler!(cpu::prod, 1)),
+        (Hcall::RANDOM, handler!(cpu::random)),
+        (Hcall::SET_SPRG0, handler!(cpu::set_sprg0, 1)),
+        (Hcall::SET_DABR, handler!(cpu::set_dabr, 1)),
+        (Hcall::SET_XDABR, handler!(cpu::set_xdabr, 2)),
+        (Hcall::LOGICAL_CI_LOAD, handler!(memory::ci_load, 2)),
+        (Hcall::LOGICAL_CI_STORE, handler!(memory::ci_store, 3)),
+        (Hcall::LOGICAL_CACHE_LOAD, handler!(memory::ci_load, 2)),
+        (Hcall::LOGICAL_CACHE_STORE, handler!(memory::ci_store, 3)),
+        (Hcall::LOGICAL_ICBI, handler!(memory::icbi, 1)),
+        (Hcall::LOGICAL_DCBF, handler!(memory::dcbf, 1)),
         // Virtual mode's.
-        (Hcall::REGISTER_VPA, too_hard),
-        (Hcall::SET_MODE, too_hard),
-        (Hcall::GET_TERM_CHAR, too_hard),
-        (Hcall::PUT_TERM_CHAR, too_hard),
-        (Hcall::GET_CPU_CHARACTERISTICS, too_hard),
-        (Hcall::HOME_NODE_ASSOCIATIVITY, too_hard),
-        (Hcall::REGISTER_PROC_TBL, too_hard),
+        (Hcall::REGISTER_VPA, handler!(too_hard)),
+        (Hcall::SET_MODE, handler!(too_hard)),
+        (Hcall::GET_TERM_CHAR, handler!(too_hard)),
+        (Hcall::PUT_TERM_CHAR, handler!(too_hard)),
+        (Hcall::GET_CPU_CHARACTERISTICS, handler!(too_hard)),
+        (Hcall::HOME_NODE_ASSOCIATIVITY, handler!(too_hard)),
+        (Hcall::REGISTER_PROC_TBL, handler!(too_hard)),
     ];
     let mut n = 0;
     while n < handlers.len() {
@@ -74,11 +89,11 @@ static HCALL_TABLE: [Handler; ENTRIES] = {
     table
 };
 
-extern "C" fn unknown(_: &mut Vcpu, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+fn unknown(_: &mut Vcpu) -> i64 {
     Status::FUNCTION.0
 }
 
-extern "C" fn too_hard(_: &mut Vcpu, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> i64 {
+fn too_hard(_: &mut Vcpu) -> i64 {
     RM_TOO_HARD
 }
 

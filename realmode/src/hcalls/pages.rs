@@ -13,16 +13,7 @@ fn machine(vcpu: &Vcpu) -> RealMode {
     RealMode::new(partition(vcpu).lpid)
 }
 
-pub extern "C" fn enter(
-    vcpu: &mut Vcpu,
-    flags: u64,
-    index: u64,
-    v: u64,
-    r: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-) -> i64 {
+pub fn enter(vcpu: &mut Vcpu, flags: u64, index: u64, v: u64, r: u64) -> i64 {
     match partition(vcpu).mmu().enter(&machine(vcpu), flags, PteIndex(index), HpteV(v), HpteR(r)) {
         Ok(index) => {
             vcpu.gpr[4] = index.0;
@@ -32,16 +23,7 @@ pub extern "C" fn enter(
     }
 }
 
-pub extern "C" fn remove(
-    vcpu: &mut Vcpu,
-    flags: u64,
-    index: u64,
-    avpn: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-) -> i64 {
+pub fn remove(vcpu: &mut Vcpu, flags: u64, index: u64, avpn: u64) -> i64 {
     match partition(vcpu).mmu().remove(&machine(vcpu), flags, PteIndex(index), avpn) {
         Ok((v, r)) => {
             (vcpu.gpr[4], vcpu.gpr[5]) = (v.0, r.0);
@@ -51,16 +33,7 @@ pub extern "C" fn remove(
     }
 }
 
-pub extern "C" fn bulk_remove(
-    vcpu: &mut Vcpu,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-) -> i64 {
+pub fn bulk_remove(vcpu: &mut Vcpu) -> i64 {
     let Some(registers) = vcpu.gpr.get(4..4 + 2 * BULK_MAX) else { return Status::HARDWARE.0 };
     let mut specifiers = [0; 2 * BULK_MAX];
     for (to, from) in specifiers.iter_mut().zip(registers) {
@@ -76,16 +49,7 @@ pub extern "C" fn bulk_remove(
     }
 }
 
-pub extern "C" fn read(
-    vcpu: &mut Vcpu,
-    flags: u64,
-    index: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-) -> i64 {
+pub fn read(vcpu: &mut Vcpu, flags: u64, index: u64) -> i64 {
     let mmu = partition(vcpu).mmu();
     if flags & flags::READ_4 == 0 {
         return match mmu.read(PteIndex(index)) {
@@ -107,32 +71,14 @@ pub extern "C" fn read(
     }
 }
 
-pub extern "C" fn protect(
-    vcpu: &mut Vcpu,
-    flags: u64,
-    index: u64,
-    avpn: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-) -> i64 {
+pub fn protect(vcpu: &mut Vcpu, flags: u64, index: u64, avpn: u64) -> i64 {
     match partition(vcpu).mmu().protect(&machine(vcpu), flags, PteIndex(index), avpn) {
         Ok(()) => Status::SUCCESS.0,
         Err(error) => answer(error),
     }
 }
 
-pub extern "C" fn clear_mod(
-    vcpu: &mut Vcpu,
-    _: u64,
-    index: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-) -> i64 {
+pub fn clear_mod(vcpu: &mut Vcpu, _flags: u64, index: u64) -> i64 {
     match partition(vcpu).mmu().clear_mod(&machine(vcpu), PteIndex(index)) {
         Ok(r) => {
             vcpu.gpr[4] = r.0;
@@ -142,16 +88,7 @@ pub extern "C" fn clear_mod(
     }
 }
 
-pub extern "C" fn clear_ref(
-    vcpu: &mut Vcpu,
-    _: u64,
-    index: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-) -> i64 {
+pub fn clear_ref(vcpu: &mut Vcpu, _flags: u64, index: u64) -> i64 {
     match partition(vcpu).mmu().clear_ref(&machine(vcpu), PteIndex(index)) {
         Ok(r) => {
             vcpu.gpr[4] = r.0;
@@ -161,16 +98,7 @@ pub extern "C" fn clear_ref(
     }
 }
 
-pub extern "C" fn page_init(
-    vcpu: &mut Vcpu,
-    flags: u64,
-    to: u64,
-    from: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-    _: u64,
-) -> i64 {
+pub fn page_init(vcpu: &mut Vcpu, flags: u64, to: u64, from: u64) -> i64 {
     match partition(vcpu).mmu().page_init(&machine(vcpu), flags, GuestReal(to), GuestReal(from)) {
         Ok(()) => Status::SUCCESS.0,
         Err(error) => answer(error),
