@@ -17,57 +17,80 @@ pub const HOST_DEVICE_VSID: u64 = 0x20 << 16;
 
 const _: () = assert!(offset_of!(CrashFrame, dsisr) == 39 * 8);
 
-macro_rules! assembly {
-    ($($file:literal: $($name:ident = $value:expr),* $(,)?;)*) => {
-        $(global_asm!(include_str!(concat!("asm/", $file)), $($name = const $value),*);)*
-    };
-}
-
-assembly! {
-    "vectors.S":
-        HSPRG0 = spr::HSPRG0, HSPRG1 = spr::HSPRG1, SRR0 = spr::SRR0, SRR1 = spr::SRR1, HSRR0 = spr::HSRR0,
-        HSRR1 = spr::HSRR1, DAR = spr::DAR, DSISR = spr::DSISR,
-        PC_SCRATCH = offset_of!(PerCpu, scratch), PC_IDLE_R1 = offset_of!(PerCpu, idle_r1), PC_VCPU = offset_of!(PerCpu, vcpu),
-        PC_RM_STACK = offset_of!(PerCpu, realmode_stack), PC_TOC = offset_of!(PerCpu, toc), PC_FRAME = offset_of!(PerCpu, frame),
-        PC_EMERGENCY = offset_of!(PerCpu, emergency_stack), PC_CRASH = offset_of!(PerCpu, crash),
-        PC_SEGMENTS = offset_of!(PerCpu, linear_segments), PC_SLB_NEXT = offset_of!(PerCpu, slb_next),
-        V_GPR = offset_of!(Vcpu, gpr), V_CR = offset_of!(Vcpu, cr), V_PC = offset_of!(Vcpu, pc), V_MSR = offset_of!(Vcpu, msr),
-        V_LR = offset_of!(Vcpu, lr), V_CTR = offset_of!(Vcpu, ctr), V_XER = offset_of!(Vcpu, xer),
-        HOST_VSID_HI = HOST_VSID >> 16, HOST_DEVICE_VSID_HI = HOST_DEVICE_VSID >> 16;
-    "hcall.S":
-        HSPRG0 = spr::HSPRG0, HSPRG1 = spr::HSPRG1, SRR0 = spr::SRR0, SRR1 = spr::SRR1,
-        PC_VCPU = offset_of!(PerCpu, vcpu), PC_RM_STACK = offset_of!(PerCpu, realmode_stack), PC_TOC = offset_of!(PerCpu, toc),
-        V_GPR = offset_of!(Vcpu, gpr), V_CR = offset_of!(Vcpu, cr), V_PC = offset_of!(Vcpu, pc), V_MSR = offset_of!(Vcpu, msr),
-        V_LR = offset_of!(Vcpu, lr), V_CTR = offset_of!(Vcpu, ctr), V_XER = offset_of!(Vcpu, xer),
-        V_PERCPU = offset_of!(Vcpu, percpu),
-        MSR_PR = Msr::PR.bits(), HCALL_MAX = power::Hcall::MAX, RM_SPECIAL = RM_SPECIAL, RM_TOO_HARD = RM_TOO_HARD,
-        H_RTAS = power::Hcall::RTAS.0, EXIT_HCALL = ExitCode::Hcall as u64,
-        H_FUNCTION = Status::FUNCTION.0, H_PRIVILEGE = Status::PRIVILEGE.0;
-    "fault.S":
-        HSPRG0 = spr::HSPRG0, HSPRG1 = spr::HSPRG1, HSRR0 = spr::HSRR0, HSRR1 = spr::HSRR1,
-        HDAR = spr::HDAR, HDSISR = spr::HDSISR,
-        PC_VCPU = offset_of!(PerCpu, vcpu), PC_RM_STACK = offset_of!(PerCpu, realmode_stack), PC_TOC = offset_of!(PerCpu, toc),
-        V_GPR = offset_of!(Vcpu, gpr), V_CR = offset_of!(Vcpu, cr), V_PC = offset_of!(Vcpu, pc), V_MSR = offset_of!(Vcpu, msr),
-        V_LR = offset_of!(Vcpu, lr), V_CTR = offset_of!(Vcpu, ctr), V_XER = offset_of!(Vcpu, xer),
-        V_PERCPU = offset_of!(Vcpu, percpu);
-    "world.S":
-        HSPRG0 = spr::HSPRG0, HSPRG1 = spr::HSPRG1, SRR0 = spr::SRR0, SRR1 = spr::SRR1, HSRR0 = spr::HSRR0,
-        HSRR1 = spr::HSRR1, DAR = spr::DAR, DSISR = spr::DSISR, AMR = spr::AMR, IAMR = spr::IAMR, TB = spr::TB,
-        DEC = spr::DEC, HDEC = spr::HDEC, SDR1 = spr::SDR1, LPIDR = spr::LPIDR, LPCR = spr::LPCR,
-        MSR_IR_DR = Msr::IR.bits() | Msr::DR.bits(),
-        PC_HOST_R1 = offset_of!(PerCpu, host_r1), PC_VCPU = offset_of!(PerCpu, vcpu), PC_TOC = offset_of!(PerCpu, toc),
-        PC_PARTITION_TABLE = offset_of!(PerCpu, partition_table), PC_HOST_LPCR = offset_of!(PerCpu, host_lpcr),
-        PC_HOST_SDR1 = offset_of!(PerCpu, host_sdr1), PC_HOST_MSR = offset_of!(PerCpu, host_msr),
-        PC_HOST_SLB_V = offset_of!(PerCpu, host_slb_v), PC_SLB_NEXT = offset_of!(PerCpu, slb_next),
-        PC_IDLE_R1 = offset_of!(PerCpu, idle_r1),
-        V_GPR = offset_of!(Vcpu, gpr), V_CR = offset_of!(Vcpu, cr), V_PC = offset_of!(Vcpu, pc), V_MSR = offset_of!(Vcpu, msr),
-        V_LR = offset_of!(Vcpu, lr), V_CTR = offset_of!(Vcpu, ctr), V_XER = offset_of!(Vcpu, xer),
-        V_SRR0 = offset_of!(Vcpu, srr0), V_SRR1 = offset_of!(Vcpu, srr1), V_DAR = offset_of!(Vcpu, dar),
-        V_DSISR = offset_of!(Vcpu, dsisr), V_AMR = offset_of!(Vcpu, amr), V_IAMR = offset_of!(Vcpu, iamr),
-        V_LPID = offset_of!(Vcpu, lpid), V_LPCR = offset_of!(Vcpu, lpcr), V_SDR1 = offset_of!(Vcpu, sdr1),
-        V_SLB_COUNT = offset_of!(Vcpu, slb_count), V_SLB = offset_of!(Vcpu, slb),
-        V_DEC_EXPIRES = offset_of!(Vcpu, dec_expires), V_HDEC_AT = offset_of!(Vcpu, hdec_at);
-}
+// One assembly, so that its files share macros and constants.
+global_asm!(
+    include_str!("asm/macros.S"),
+    include_str!("asm/vectors.S"),
+    include_str!("asm/hcall.S"),
+    include_str!("asm/fault.S"),
+    include_str!("asm/world.S"),
+    AMR = const spr::AMR,
+    DAR = const spr::DAR,
+    DEC = const spr::DEC,
+    DSISR = const spr::DSISR,
+    HDAR = const spr::HDAR,
+    HDEC = const spr::HDEC,
+    HDSISR = const spr::HDSISR,
+    HSPRG0 = const spr::HSPRG0,
+    HSPRG1 = const spr::HSPRG1,
+    HSRR0 = const spr::HSRR0,
+    HSRR1 = const spr::HSRR1,
+    IAMR = const spr::IAMR,
+    LPCR = const spr::LPCR,
+    LPIDR = const spr::LPIDR,
+    SDR1 = const spr::SDR1,
+    SRR0 = const spr::SRR0,
+    SRR1 = const spr::SRR1,
+    TB = const spr::TB,
+    PC_CRASH = const offset_of!(PerCpu, crash),
+    PC_EMERGENCY = const offset_of!(PerCpu, emergency_stack),
+    PC_FRAME = const offset_of!(PerCpu, frame),
+    PC_HOST_LPCR = const offset_of!(PerCpu, host_lpcr),
+    PC_HOST_MSR = const offset_of!(PerCpu, host_msr),
+    PC_HOST_R1 = const offset_of!(PerCpu, host_r1),
+    PC_HOST_SDR1 = const offset_of!(PerCpu, host_sdr1),
+    PC_HOST_SLB_V = const offset_of!(PerCpu, host_slb_v),
+    PC_IDLE_R1 = const offset_of!(PerCpu, idle_r1),
+    PC_PARTITION_TABLE = const offset_of!(PerCpu, partition_table),
+    PC_RM_STACK = const offset_of!(PerCpu, realmode_stack),
+    PC_SCRATCH = const offset_of!(PerCpu, scratch),
+    PC_SEGMENTS = const offset_of!(PerCpu, linear_segments),
+    PC_SLB_NEXT = const offset_of!(PerCpu, slb_next),
+    PC_TOC = const offset_of!(PerCpu, toc),
+    PC_VCPU = const offset_of!(PerCpu, vcpu),
+    V_AMR = const offset_of!(Vcpu, amr),
+    V_CR = const offset_of!(Vcpu, cr),
+    V_CTR = const offset_of!(Vcpu, ctr),
+    V_DAR = const offset_of!(Vcpu, dar),
+    V_DEC_EXPIRES = const offset_of!(Vcpu, dec_expires),
+    V_DSISR = const offset_of!(Vcpu, dsisr),
+    V_GPR = const offset_of!(Vcpu, gpr),
+    V_HDEC_AT = const offset_of!(Vcpu, hdec_at),
+    V_IAMR = const offset_of!(Vcpu, iamr),
+    V_LPCR = const offset_of!(Vcpu, lpcr),
+    V_LPID = const offset_of!(Vcpu, lpid),
+    V_LR = const offset_of!(Vcpu, lr),
+    V_MSR = const offset_of!(Vcpu, msr),
+    V_PC = const offset_of!(Vcpu, pc),
+    V_PERCPU = const offset_of!(Vcpu, percpu),
+    V_SDR1 = const offset_of!(Vcpu, sdr1),
+    V_SLB = const offset_of!(Vcpu, slb),
+    V_SLB_COUNT = const offset_of!(Vcpu, slb_count),
+    V_SRR0 = const offset_of!(Vcpu, srr0),
+    V_SRR1 = const offset_of!(Vcpu, srr1),
+    V_XER = const offset_of!(Vcpu, xer),
+    EXIT_HCALL = const ExitCode::Hcall as u64,
+    HCALL_MAX = const power::Hcall::MAX,
+    HOST_DEVICE_VSID_HI = const HOST_DEVICE_VSID >> 16,
+    HOST_VSID_HI = const HOST_VSID >> 16,
+    H_FUNCTION = const Status::FUNCTION.0,
+    H_PRIVILEGE = const Status::PRIVILEGE.0,
+    H_RTAS = const power::Hcall::RTAS.0,
+    MSR_IR_DR = const Msr::IR.bits() | Msr::DR.bits(),
+    MSR_PR = const Msr::PR.bits(),
+    RM_SPECIAL = const RM_SPECIAL,
+    RM_TOO_HARD = const RM_TOO_HARD,
+);
 
 #[allow(improper_ctypes)] // the assembly knows the offsets it uses, and nothing else
 unsafe extern "C" {

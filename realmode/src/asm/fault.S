@@ -7,27 +7,10 @@
     mtspr {HSPRG1}, %r13
     mfspr %r13, {HSPRG0}
     ld %r13, {PC_VCPU}(%r13)
-    std %r0, {V_GPR}+8*0(%r13)
-    std %r1, {V_GPR}+8*1(%r13)
-    std %r2, {V_GPR}+8*2(%r13)
-    std %r3, {V_GPR}+8*3(%r13)
-    std %r4, {V_GPR}+8*4(%r13)
-    std %r5, {V_GPR}+8*5(%r13)
-    std %r6, {V_GPR}+8*6(%r13)
-    std %r7, {V_GPR}+8*7(%r13)
-    std %r8, {V_GPR}+8*8(%r13)
-    std %r9, {V_GPR}+8*9(%r13)
-    std %r10, {V_GPR}+8*10(%r13)
-    std %r11, {V_GPR}+8*11(%r13)
-    std %r12, {V_GPR}+8*12(%r13)
+    save_gprs %r13, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
     mfcr %r0
     std %r0, {V_CR}(%r13)
-    mflr %r0
-    std %r0, {V_LR}(%r13)
-    mfctr %r0
-    std %r0, {V_CTR}(%r13)
-    mfxer %r0
-    std %r0, {V_XER}(%r13)
+    save_branches %r13
     mfspr %r5, {HSRR0}
     std %r5, {V_PC}(%r13)
     mfspr %r6, {HSRR1}
@@ -65,27 +48,8 @@ resume:
     mtspr {HSRR0}, %r0
     ld %r0, {V_MSR}(%r13)
     mtspr {HSRR1}, %r0
-    ld %r0, {V_LR}(%r13)
-    mtlr %r0
-    ld %r0, {V_CTR}(%r13)
-    mtctr %r0
-    ld %r0, {V_XER}(%r13)
-    mtxer %r0
-    ld %r0, {V_CR}(%r13)
-    mtcrf 0xff, %r0
-    ld %r0, {V_GPR}+8*0(%r13)
-    ld %r1, {V_GPR}+8*1(%r13)
-    ld %r2, {V_GPR}+8*2(%r13)
-    ld %r3, {V_GPR}+8*3(%r13)
-    ld %r4, {V_GPR}+8*4(%r13)
-    ld %r5, {V_GPR}+8*5(%r13)
-    ld %r6, {V_GPR}+8*6(%r13)
-    ld %r7, {V_GPR}+8*7(%r13)
-    ld %r8, {V_GPR}+8*8(%r13)
-    ld %r9, {V_GPR}+8*9(%r13)
-    ld %r10, {V_GPR}+8*10(%r13)
-    ld %r11, {V_GPR}+8*11(%r13)
-    ld %r12, {V_GPR}+8*12(%r13)
+    load_branches %r13
+    load_gprs %r13, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
     mfspr %r13, {HSPRG1}
     hrfid
     b .

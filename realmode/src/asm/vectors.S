@@ -92,17 +92,7 @@ from_hsrr:
 
 // From a guest: everything volatile goes to the vCPU, then Rust decides.
     ld %r11, {PC_VCPU}(%r13)
-    std %r0, {V_GPR}+8*0(%r11)
-    std %r1, {V_GPR}+8*1(%r11)
-    std %r2, {V_GPR}+8*2(%r11)
-    std %r3, {V_GPR}+8*3(%r11)
-    std %r4, {V_GPR}+8*4(%r11)
-    std %r5, {V_GPR}+8*5(%r11)
-    std %r6, {V_GPR}+8*6(%r11)
-    std %r7, {V_GPR}+8*7(%r11)
-    std %r8, {V_GPR}+8*8(%r11)
-    std %r9, {V_GPR}+8*9(%r11)
-    std %r10, {V_GPR}+8*10(%r11)
+    save_gprs %r11, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
     ld %r0, {PC_SCRATCH}+16(%r13)
     std %r0, {V_GPR}+8*11(%r11)
     ld %r0, {PC_SCRATCH}(%r13)
@@ -113,12 +103,7 @@ from_hsrr:
     std %r0, {V_PC}(%r11)
     ld %r0, {PC_SCRATCH}+32(%r13)
     std %r0, {V_MSR}(%r11)
-    mflr %r0
-    std %r0, {V_LR}(%r11)
-    mfctr %r0
-    std %r0, {V_CTR}(%r11)
-    mfxer %r0
-    std %r0, {V_XER}(%r11)
+    save_branches %r11
     ld %r1, {PC_RM_STACK}(%r13)
     ld %r2, {PC_TOC}(%r13)
     mr %r13, %r11
