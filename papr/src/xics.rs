@@ -64,34 +64,46 @@ impl From<Error> for Status {
 /// from H_CEDE or, if it is the caller itself, on its way back into the guest).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[must_use]
-pub struct Kick(u128);
+pub struct Kick([u64; MAX_SERVERS / 64]);
 
 impl Kick {
     /// Nobody.
-    pub const NONE: Kick = Kick(0);
+    pub const NONE: Kick = Kick([0; MAX_SERVERS / 64]);
 
     /// Nobody?
+    #[inline]
     pub const fn is_empty(self) -> bool {
-        self.0 == 0
+        let [low, high] = self.0;
+        low | high == 0
     }
 
     /// Is this server among them?
+    #[inline]
     pub const fn contains(self, server: u32) -> bool {
-        server < MAX_SERVERS as u32 && self.0 >> server & 1 != 0
+        let [low, high] = self.0;
+        let word = if server < 64 { low } else { high };
+        server < MAX_SERVERS as u32 && word >> (server % 64) & 1 != 0
     }
 
     /// The lowest server among them, taken out.
     pub const fn take(&mut self) -> Option<u32> {
-        if self.0 == 0 {
-            return None;
+        let [low, high] = self.0;
+        if low != 0 {
+            self.0 = [low & (low - 1), high];
+            return Some(low.trailing_zeros());
         }
-        let server = self.0.trailing_zeros();
-        self.0 &= self.0 - 1;
-        Some(server)
+        if high != 0 {
+            self.0 = [low, high & (high - 1)];
+            return Some(64 + high.trailing_zeros());
+        }
+        None
     }
 
+    #[inline]
     fn add(&mut self, server: u32) {
-        self.0 |= 1u128.checked_shl(server).unwrap_or(0);
+        if let Some(word) = self.0.get_mut(server as usize / 64) {
+            *word |= 1 << (server % 64);
+        }
     }
 }
 
