@@ -60,11 +60,11 @@ bitflags! {
         const VPM1 = 1 << 62;
         /// Ignore large page, second (2; 2.07).
         const ISL = 1 << 61;
-        /// Hypervisor virtualization interrupt conditionally exits sleep (17 in 3.0: HVEE).
+        /// Hypervisor virtualization interrupts exit sleep (17; 3.0: HVEE).
         const PECE_HVEE = 1 << 46;
         /// Use process table (41; 3.0).
         const UPRT = 1 << 22;
-        /// Enable virtualized real-mode translation of large decrementer (46): large decrementer.
+        /// The guest's decrementer has more than 32 bits (46; 3.0).
         const LD = 1 << 17;
         /// Interrupts of the guest are taken in little endian (38).
         const ILE = 1 << 25;

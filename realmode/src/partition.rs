@@ -39,8 +39,6 @@ impl Partition {
 pub struct Presence {
     /// H_PROD came and nobody has slept since.
     prodded: AtomicBool,
-    /// It has been started and not stopped itself.
-    pub started: AtomicBool,
 }
 
 impl Presence {
@@ -52,10 +50,5 @@ impl Presence {
     /// Takes the prod, if there is one.
     pub fn take_prod(&self) -> bool {
         self.prodded.load(Ordering::Relaxed) && self.prodded.swap(false, Ordering::Acquire)
-    }
-
-    /// Is there a prod?
-    pub fn is_prodded(&self) -> bool {
-        self.prodded.load(Ordering::Acquire)
     }
 }

@@ -1,7 +1,5 @@
 //! H_RTAS: the run-time services, on behalf of [`papr::rtas`].
 
-use core::sync::atomic::Ordering;
-
 use papr::rtas::{Action, Call, CpuState, Entitlement, MAX_BYTES, Platform, Service, StartError, dispatch};
 use papr::xics;
 use power::{GuestReal, Status};
@@ -43,7 +41,6 @@ pub fn handle(partition: &mut Partition, server: usize) -> After {
         Some(Action::Reboot) => After::Reboot,
         Some(Action::StopSelf) => {
             partition.vcpus[server].state = State::Stopped;
-            partition.core.vcpus[server].started.store(false, Ordering::Release);
             After::Yield
         }
         Some(Action::OsTerm(text)) => {

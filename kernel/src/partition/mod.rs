@@ -10,7 +10,6 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::Ordering;
 
 use hpt::{Hpt, Page, RevGroup, Slot, SlotKind, Slots};
 use papr::elf::{self, RTAS_BYTES};
@@ -193,7 +192,6 @@ impl Partition {
         self.interrupt_mode = Lpcr::empty();
         for (vcpu, presence) in self.vcpus.iter_mut().zip(self.core.vcpus) {
             vcpu.reset();
-            presence.started.store(false, Ordering::Relaxed);
             let _ = presence.take_prod();
         }
         let (entry, tree) = self.load()?;
@@ -278,7 +276,6 @@ impl Partition {
         regs.sdr1 = sdr1;
         regs.dec_expires = timebase() + i32::MAX as u64;
         vcpu.state = State::Runnable;
-        self.core.vcpus[server as usize].started.store(true, Ordering::Release);
     }
 
     /// LPCR of its vCPUs: all storage interrupts come to the hypervisor, external ones too.
@@ -319,7 +316,7 @@ impl Partition {
         };
     }
 
-    /// The vCPUs' own memory and tables, for messages.
+    /// The length of its page table.
     pub fn hpt_bytes(&self) -> u64 {
         self.hpt_bytes
     }
