@@ -12,7 +12,7 @@ use spin::Mutex;
 use crate::opal;
 
 /// Ticks of the timebase in a microsecond.
-const TICKS_PER_MICRO: u64 = 512;
+pub const TICKS_PER_MICRO: u64 = 512;
 
 static START: AtomicU64 = AtomicU64::new(0);
 static CONSOLE: Mutex<Console> = Mutex::new(Console { column: 0 });

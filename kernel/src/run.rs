@@ -7,24 +7,21 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use bundle::Bundle;
 use power::interrupt::Vector;
-use power::regs::{Lpcr, Msr};
 use power::{CpuFeatures, HostReal, Lpid, spr};
 use realmode::context;
-use realmode::inject_saved;
 use realmode::instructions::{mtspr, timebase};
 use realmode::layout::{ExitCode, Vcpu};
+use realmode::prepare_stay;
 use realmode::world;
 
 use crate::exits::{After, hcall, storage};
 use crate::memory::Map;
 use crate::partition::dispatch::{self, Reason};
 use crate::partition::{Partition, State, TIMEBASE_HZ};
-use crate::{epitaph, idle, log, memory, opal, trace};
+use crate::{console, epitaph, idle, log, memory, opal, trace};
 
 /// How long a vCPU runs before the console is looked at and others have their turn: 10 ms.
 const SLICE: u64 = TIMEBASE_HZ / 100;
-/// How soon to look again whether a guest has set MSR\[EE\]: 2 µs.
-const WATCH: u64 = TIMEBASE_HZ / 500_000;
 
 /// Exit status: the guest crashed or was stopped.
 const STOPPED: u8 = 3;
@@ -55,7 +52,12 @@ pub fn start(map: &Map, features: &CpuFeatures) -> ! {
     let started = timebase();
     let end = run(&mut partition);
     hcall::drain(&mut partition);
-    log!("{} ran for {} us; {}", partition.name, (timebase() - started) / 512, partition.exits);
+    log!(
+        "{} ran for {} us; {}",
+        partition.name,
+        (timebase() - started) / console::TICKS_PER_MICRO,
+        partition.exits
+    );
     match end {
         After::Stop(why) => {
             trace::dump();
@@ -153,9 +155,8 @@ fn run(partition: &mut Partition) -> After {
 fn enter(partition: &mut Partition, server: usize, slice_end: u64) -> After {
     #[cfg(feature = "selftest")]
     let slice_end = crate::selftest::slice_end(slice_end);
-    let core = partition.core;
     let regs = &mut *partition.vcpus[server].regs;
-    deliver(core, regs, slice_end);
+    prepare_stay(regs, slice_end);
     CURRENT.store(regs, Ordering::Relaxed);
     // SAFETY: EE is off as always, HSPRG0 is this CPU's, and there is no other CPU. The partition's page table names
     // nothing but its own memory, which is what the hpt crate sees to.
@@ -186,19 +187,6 @@ fn enter(partition: &mut Partition, server: usize, slice_end: u64) -> After {
             ))
         }
     }
-}
-
-/// Gives the vCPU its external interrupt, now or as soon as it can take it, and sets the end of its stay.
-fn deliver(core: &realmode::partition::Partition, regs: &mut Vcpu, slice_end: u64) {
-    let pending = core.xics.pending(regs.server);
-    let now = pending && regs.msr().contains(Msr::EE);
-    if now {
-        inject_saved(regs, Vector::EXTERNAL, 0);
-    }
-    regs.watching_ee = pending && !now;
-    regs.lpcr = regs.lpcr & !Lpcr::MER.bits() | if regs.watching_ee { Lpcr::MER.bits() } else { 0 };
-    regs.slice_end = slice_end;
-    regs.hdec_at = if regs.watching_ee { slice_end.min(timebase() + WATCH) } else { slice_end };
 }
 
 /// What the partition has put on its console goes out, and typed bytes go to it, as many as it has room for.

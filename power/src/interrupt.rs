@@ -5,6 +5,9 @@
 #[repr(transparent)]
 pub struct Vector(pub u64);
 
+/// SRR1 of a program interrupt: illegal instruction (IBM bit 44; Power ISA 3.0C, book III, 6.5.9).
+pub const SRR1_ILLEGAL: u64 = 0x8_0000;
+
 macro_rules! vectors {
     ($($name:ident = $value:expr, $text:literal;)*) => {
         #[allow(missing_docs)] // the ISA's own names

@@ -71,6 +71,24 @@ pub fn deliver_pending(vcpu: &mut Vcpu) {
     watch(vcpu, pending);
 }
 
+/// As [`deliver_pending`], for a vCPU that is about to be entered: gives it its interrupt or arranges to watch for
+/// MSR\[EE\], and sets the end of its stay, a timebase value.
+pub fn prepare_stay(vcpu: &mut Vcpu, slice_end: u64) {
+    // SAFETY: a vCPU's partition outlives it.
+    let partition = unsafe { &*vcpu.partition };
+    let pending = partition.xics.pending(vcpu.server);
+    let now = pending && vcpu.msr().contains(Msr::EE);
+    if now {
+        inject_saved(vcpu, Vector::EXTERNAL, 0);
+    }
+    vcpu.watching_ee = pending && !now;
+    let mer = if vcpu.watching_ee { Lpcr::MER.bits() } else { 0 };
+    vcpu.lpcr = vcpu.lpcr & !Lpcr::MER.bits() | mer;
+    vcpu.slice_end = slice_end;
+    let watch_end = timebase().wrapping_add(WATCH_TICKS);
+    vcpu.hdec_at = if vcpu.watching_ee { slice_end.min(watch_end) } else { slice_end };
+}
+
 /// Brings the end of the vCPU's stay forward: another vCPU of the partition has been given something to do, and may be
 /// waited for.
 pub fn hurry(vcpu: &mut Vcpu) {

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // called by assembly; reads the registers that describe the interrupt
 
 use hpt::{Access, AccessKind, Fault, Resolved, Triage};
-use power::interrupt::Vector;
+use power::interrupt::{SRR1_ILLEGAL, Vector};
 use power::regs::{Dsisr, Lpcr, Msr};
 use power::slb::SlbV;
 use power::{Ea, spr};
@@ -15,9 +15,6 @@ use crate::machine::RealMode;
 
 /// What the assembly does next: 0 to return to the guest, or an [`ExitCode`].
 const RESUME: u64 = 0;
-
-/// SRR1 of a program interrupt: illegal instruction (IBM bit 44).
-const ILLEGAL: u64 = 0x8_0000;
 
 /// The cause bits that an instruction storage interrupt leaves in HSRR1.
 const FETCH_CAUSES: Dsisr =
@@ -121,11 +118,11 @@ extern "C" fn rm_interrupt(vcpu: &mut Vcpu, vector: u64) -> u64 {
         Vector::HEA => {
             // SAFETY: set by the interrupt.
             vcpu.heir = unsafe { mfspr::<{ spr::HEIR }>() } as u32;
-            inject(vcpu, Vector::PROGRAM, ILLEGAL);
+            inject(vcpu, Vector::PROGRAM, SRR1_ILLEGAL);
             RESUME
         }
         Vector::HFACILITY => {
-            inject(vcpu, Vector::PROGRAM, ILLEGAL);
+            inject(vcpu, Vector::PROGRAM, SRR1_ILLEGAL);
             RESUME
         }
         Vector::MACHINE_CHECK => ExitCode::MachineCheck as u64,

@@ -28,4 +28,4 @@ pub mod machine;
 pub mod world;
 
 #[cfg(target_arch = "powerpc64")]
-pub use deliver::inject_saved;
+pub use deliver::{inject_saved, prepare_stay};

@@ -63,15 +63,6 @@ pub fn handle(partition: &mut Partition, server: usize) -> After {
     }
 }
 
-/// The end of a partition that the host has no memory for.
-fn exhausted(partition: &Partition) -> After {
-    After::Stop(alloc::format!(
-        "the host has no memory left for partition {} ({} MiB)",
-        partition.name,
-        partition.bytes >> 20
-    ))
-}
-
 /// The page table calls: once more, with the pages they need made usable when real mode had found them wanting.
 fn pages(partition: &mut Partition, server: usize, call: Hcall, a: [u64; 8]) -> Outcome {
     let core = partition.core;
@@ -117,7 +108,7 @@ fn pages(partition: &mut Partition, server: usize, call: Hcall, a: [u64; 8]) -> 
         for (at, write) in [(Some(to), true), (from, false)] {
             let Some(at) = at else { continue };
             if partition.memory.make_usable(GuestReal(at), write) == Err(MemoryError::Exhausted) {
-                return Err(exhausted(partition));
+                return Err(After::exhausted(partition));
             }
         }
     }
@@ -128,7 +119,7 @@ fn status_of(partition: &Partition, result: Result<(), MemoryError>) -> Outcome 
     match result {
         Ok(()) => Ok(Status::SUCCESS),
         Err(MemoryError::NoRam) => Ok(Status::PARAMETER),
-        Err(MemoryError::Exhausted) => Err(exhausted(partition)),
+        Err(MemoryError::Exhausted) => Err(After::exhausted(partition)),
     }
 }
 

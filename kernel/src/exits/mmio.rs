@@ -5,7 +5,7 @@
 use hpt::{AccessKind, XlateError};
 use papr::mmio::{Instruction, Target as Register, decode};
 use power::GuestReal;
-use power::interrupt::Vector;
+use power::interrupt::{SRR1_ILLEGAL, Vector};
 use power::regs::Msr;
 use power::slb::SlbV;
 use realmode::{context, inject_saved};
@@ -14,8 +14,6 @@ use super::{After, storage};
 use crate::log;
 use crate::partition::Partition;
 
-/// SRR1 of a program interrupt: illegal instruction (IBM bit 44).
-const ILLEGAL: u64 = 0x8_0000;
 /// How many accesses to nowhere a partition gets a line for.
 const LOGGED: u32 = 8;
 
@@ -37,7 +35,7 @@ pub fn emulate(partition: &mut Partition, server: usize, real: GuestReal) -> Res
                 "{name}: access to {real:#x}, where nothing is, by instruction {word:#010x} at {pc:#x} that is not emulated"
             );
         }
-        inject_saved(regs, Vector::PROGRAM, ILLEGAL);
+        inject_saved(regs, Vector::PROGRAM, SRR1_ILLEGAL);
         return Ok(());
     };
     if logged {

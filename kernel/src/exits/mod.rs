@@ -5,7 +5,10 @@ pub mod mmio;
 pub mod rtas;
 pub mod storage;
 
+use alloc::format;
 use alloc::string::String;
+
+use crate::partition::Partition;
 
 /// What happens to the vCPU, or to its partition, after an exit has been handled.
 pub enum After {
@@ -19,4 +22,12 @@ pub enum After {
     Reboot,
     /// The partition cannot go on. Why, in one line.
     Stop(String),
+}
+
+impl After {
+    /// The end of a partition that the host has no memory for.
+    fn exhausted(partition: &Partition) -> After {
+        let mib = partition.bytes >> 20;
+        After::Stop(format!("the host has no memory left for partition {} ({mib} MiB)", partition.name))
+    }
 }

@@ -33,7 +33,7 @@ pub fn handle(partition: &mut Partition, server: usize) -> After {
         Ok(()) if Service::of_token(call.token).is_none() => finish(partition, Status::PARAMETER),
         Ok(()) => finish(partition, Status::SUCCESS),
         Err(MemoryError::NoRam) => finish(partition, Status::PARAMETER),
-        Err(MemoryError::Exhausted) => return After::Stop("the host has no memory left".into()),
+        Err(MemoryError::Exhausted) => return After::exhausted(partition),
     }
     match answer.action {
         None => After::Continue,

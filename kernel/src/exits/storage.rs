@@ -51,11 +51,7 @@ fn usable(partition: &Partition, real: GuestReal, store: bool) -> Result<bool, A
     match partition.memory.make_usable(real, store) {
         Ok(()) => Ok(true),
         Err(MemoryError::NoRam) => Ok(false),
-        Err(MemoryError::Exhausted) => Err(After::Stop(alloc::format!(
-            "the host has no memory left for partition {} ({} MiB)",
-            partition.name,
-            partition.bytes >> 20
-        ))),
+        Err(MemoryError::Exhausted) => Err(After::exhausted(partition)),
     }
 }
 

@@ -35,14 +35,7 @@ hcall:
     bctrl
 5:  cmpdi %r3, {RM_SPECIAL}
     blt 4f
-3:  ld %r0, {V_LR}(%r13)
-    mtlr %r0
-    ld %r0, {V_CTR}(%r13)
-    mtctr %r0
-    ld %r0, {V_XER}(%r13)
-    mtxer %r0
-    ld %r0, {V_CR}(%r13)
-    mtcrf 0xff, %r0
+3:  load_branches %r13
     load_gprs %r13, 0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12
     mfspr %r13, {HSPRG1}
     rfid

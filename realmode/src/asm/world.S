@@ -4,6 +4,30 @@
 
     .set FRAME, 288
 
+// What the hypervisor's own functions must keep goes to its stack, and comes back from there; the latter returns.
+    .macro push_frame
+    mflr %r0
+    std %r0, 16(%r1)
+    mfcr %r0
+    stw %r0, 8(%r1)
+    stdu %r1, -FRAME(%r1)
+    .irp n,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+    std \n, 32+8*(\n-14)(%r1)
+    .endr
+    .endm
+
+    .macro pop_frame
+    .irp n,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+    ld \n, 32+8*(\n-14)(%r1)
+    .endr
+    addi %r1, %r1, FRAME
+    ld %r0, 16(%r1)
+    mtlr %r0
+    lwz %r0, 8(%r1)
+    mtcrf 0xff, %r0
+    blr
+    .endm
+
 // extern "C" fn enter_guest(vcpu: *mut Vcpu) -> u64
 //
 // Called with translation on, EE=0; returns the same way, with an ExitCode, when the guest has been left for
@@ -15,14 +39,7 @@ enter_guest:
     addis %r2, %r12, .TOC.-enter_guest@ha
     addi %r2, %r2, .TOC.-enter_guest@l
     .localentry enter_guest, .-enter_guest
-    mflr %r0
-    std %r0, 16(%r1)
-    mfcr %r0
-    stw %r0, 8(%r1)
-    stdu %r1, -FRAME(%r1)
-    .irp n,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
-    std \n, 32+8*(\n-14)(%r1)
-    .endr
+    push_frame
     mfspr %r13, {HSPRG0}
     std %r1, {PC_HOST_R1}(%r13)
     std %r3, {PC_VCPU}(%r13)
@@ -199,15 +216,7 @@ full_exit:
     mtspr {SRR1}, %r4
     rfid
     b .
-4:  .irp n,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
-    ld \n, 32+8*(\n-14)(%r1)
-    .endr
-    addi %r1, %r1, FRAME
-    ld %r0, 16(%r1)
-    mtlr %r0
-    lwz %r0, 8(%r1)
-    mtcrf 0xff, %r0
-    blr
+4:  pop_frame
     .size enter_guest, .-enter_guest
 
 // extern "C" fn idle_nap(): sleeps until DEC or an interrupt that LPCR lets through. Called with translation off
@@ -220,14 +229,7 @@ full_exit:
     addis %r2, %r12, .TOC.-\name@ha
     addi %r2, %r2, .TOC.-\name@l
     .localentry \name, .-\name
-    mflr %r0
-    std %r0, 16(%r1)
-    mfcr %r0
-    stw %r0, 8(%r1)
-    stdu %r1, -FRAME(%r1)
-    .irp n,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
-    std \n, 32+8*(\n-14)(%r1)
-    .endr
+    push_frame
     mfspr %r13, {HSPRG0}
     std %r1, {PC_IDLE_R1}(%r13)
     // Everything stored before must be done before the thread sleeps (Power ISA 2.07B, book III-S, 3.3.2).
@@ -246,12 +248,4 @@ idle_wake:
     li %r0, 0
     std %r0, {PC_IDLE_R1}(%r13)
     ld %r2, {PC_TOC}(%r13)
-    .irp n,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
-    ld \n, 32+8*(\n-14)(%r1)
-    .endr
-    addi %r1, %r1, FRAME
-    ld %r0, 16(%r1)
-    mtlr %r0
-    lwz %r0, 8(%r1)
-    mtcrf 0xff, %r0
-    blr
+    pop_frame
