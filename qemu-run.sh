@@ -1,5 +1,5 @@
 #!/bin/bash
-# Boots the hypervisor in QEMU with a guest on it. Installs, builds and downloads what that needs. See --help.
+# Boots the hypervisor in QEMU with guests on it. Installs, builds and downloads what that needs. See --help.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -7,7 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 previous=
 for argument in "$@"; do
 	case $previous in
-	--machine | --smp | --memory | --kernel | --initrd | --append | --guest-memory | --vcpus | --timeout)
+	--machine | --smp | --memory | --kernel | --initrd | --append | --manifest | --guest-memory | --vcpus | --timeout)
 		previous=
 		continue
 		;;

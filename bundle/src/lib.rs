@@ -15,10 +15,12 @@ use core::fmt;
 
 pub mod cpio;
 mod manifest;
+mod parse;
 mod size;
 
 pub use manifest::{
-    Hypervisor, MAX_CMDLINE, MAX_VCPUS, MEMORY_GRANULE, MIN_MEMORY, Manifest, ManifestError, Partition,
+    DEFAULT_WEIGHT, Hypervisor, Lines, MAX_CMDLINE, MAX_VCPUS, MAX_WEIGHT, MEMORY_GRANULE, MIN_MEMORY,
+    MONITOR, Manifest, ManifestError, Partition,
 };
 pub use size::{Size, SizeError, parse_size};
 

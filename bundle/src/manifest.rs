@@ -1,25 +1,32 @@
-//! The manifest, `partitions.toml`: which partitions to start, and with what.
+//! The manifest, `partitions.toml`: which partitions to define, and with what.
 //!
 //! ```toml
+//! [hypervisor]
+//! console = "debian"         # the partition that the console starts on, or "monitor"
+//! core-scheduling = false    # the threads of a core only ever run one partition at a time
+//!
 //! [[partition]]
-//! name = "debian"            # letters, digits, '-', '_' and '.'; each name once
+//! name = "debian"            # letters, digits, '-', '_' and '.'; each name once, and not "monitor"
 //! memory = "512M"            # a multiple of 64K, at least 16M
 //! vcpus = 1
+//! weight = 100               # its share of CPU time, against the others' (1 to 10000)
+//! cpus = "0-1,3"             # the host CPUs that it may run on
+//! start = true               # false: only defined, to be started from the monitor
 //! kernel = "vmlinux"         # files of the archive
 //! initrd = "initrd.img"      # optional
 //! cmdline = "console=hvc0"
 //! huge-pages = false         # back the memory with 16M pages
 //! ```
-//! `name`, `memory` and `kernel` must be given; the others default to what is shown (no initrd, an empty command line). A table
-//! `[hypervisor]` is allowed and has no keys yet. Anything else is an error that names the line.
+//! `name`, `memory` and `kernel` must be given, for one partition at least. The others default to what is shown, except for no
+//! initrd, an empty command line, any host CPU, and the console on the first partition. Anything else is an error that names the
+//! line.
 
-use crate::{Size, parse_size};
+use crate::Size;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
-use serde::Deserialize;
-use toml::Spanned;
+use sched::CpuSet;
 
 /// A partition's memory is backed in pages of this size, so it is a multiple of it.
 pub const MEMORY_GRANULE: u64 = 64 << 10;
@@ -29,6 +36,12 @@ pub const MIN_MEMORY: u64 = 16 << 20;
 pub const MAX_VCPUS: u32 = 128;
 /// The longest guest command line in bytes: what Linux keeps of one on this architecture.
 pub const MAX_CMDLINE: usize = 2047;
+/// The weight of a partition that names none.
+pub const DEFAULT_WEIGHT: u32 = 100;
+/// The greatest weight.
+pub const MAX_WEIGHT: u32 = 10_000;
+/// What the console can start on besides a partition; so no partition can have this name.
+pub const MONITOR: &str = "monitor";
 
 /// A manifest that has been checked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,20 +52,30 @@ pub struct Manifest {
     pub partitions: Vec<Partition>,
 }
 
-/// The `[hypervisor]` table. It has no keys yet.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Hypervisor {}
+/// The `[hypervisor]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hypervisor {
+    /// What the console starts on: the name of a partition, or [`MONITOR`]. `None`: not said.
+    pub console: Option<String>,
+    /// Whether the threads of a core only ever run virtual CPUs of one partition at a time, where the machine leaves the choice.
+    pub core_scheduling: bool,
+}
 
 /// One `[[partition]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
-    /// What it is called in messages; unique.
+    /// What it is called in messages; unique, and not [`MONITOR`].
     pub name: String,
     /// Bytes of memory.
     pub memory: u64,
     /// Number of virtual CPUs.
     pub vcpus: u32,
+    /// Its share of CPU time, in proportion to the other partitions' weights.
+    pub weight: u32,
+    /// The host CPUs that it may run on; not empty. `None`: any.
+    pub cpus: Option<CpuSet>,
+    /// Whether it is started with the hypervisor; if not, it is only defined.
+    pub start: bool,
     /// The archive's name of the kernel, an ELF file.
     pub kernel: String,
     /// The archive's name of the initial RAM disk.
@@ -61,6 +84,30 @@ pub struct Partition {
     pub cmdline: String,
     /// Whether to back the memory with 16 MiB pages.
     pub huge_pages: bool,
+    /// Where the manifest says this.
+    pub lines: Lines,
+}
+
+/// The manifest's lines of a partition's values, counted from 1; 0 for what is not from a text. They are for messages about what
+/// shows only later: memory that the host does not have, say. They do not count in comparisons: all are equal.
+#[derive(Debug, Clone, Copy, Default, Eq)]
+pub struct Lines {
+    /// Of `name`.
+    pub name: usize,
+    /// Of `memory`.
+    pub memory: usize,
+    /// Of `cpus`.
+    pub cpus: usize,
+    /// Of `kernel`.
+    pub kernel: usize,
+    /// Of `initrd`.
+    pub initrd: usize,
+}
+
+impl PartialEq for Lines {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// What is wrong with a manifest. `Display` gives `file:line: reason`.
@@ -82,154 +129,90 @@ impl fmt::Display for ManifestError {
 
 impl core::error::Error for ManifestError {}
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawManifest {
-    #[serde(default)]
-    hypervisor: Hypervisor,
-    #[serde(default)]
-    partition: Vec<RawPartition>,
+impl Partition {
+    /// A partition with the defaults for all that need not be given.
+    pub fn new(name: &str, memory: u64, kernel: &str) -> Self {
+        Self {
+            name: name.to_string(),
+            memory,
+            vcpus: 1,
+            weight: DEFAULT_WEIGHT,
+            cpus: None,
+            start: true,
+            kernel: kernel.to_string(),
+            initrd: None,
+            cmdline: String::new(),
+            huge_pages: false,
+            lines: Lines::default(),
+        }
+    }
 }
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawPartition {
-    name: Spanned<String>,
-    memory: Spanned<String>,
-    vcpus: Option<Spanned<i64>>,
-    kernel: Spanned<String>,
-    initrd: Option<Spanned<String>>,
-    cmdline: Option<Spanned<String>>,
-    #[serde(default)]
-    huge_pages: bool,
-}
-
-/// A reason and where in the text it applies.
-type Fault = (usize, String);
 
 impl Manifest {
-    /// Reads and checks the text of the manifest named `file`; `exists` says whether the archive has a file.
-    pub fn parse(file: &str, text: &str, exists: impl Fn(&str) -> bool) -> Result<Self, ManifestError> {
-        Self::check(text, exists).map_err(|(at, reason)| ManifestError {
-            file: file.to_string(),
-            line: line_of(text, at),
-            reason: one_line(&reason),
-        })
-    }
-
-    fn check(text: &str, exists: impl Fn(&str) -> bool) -> Result<Self, Fault> {
-        let raw: RawManifest = toml::from_str(text)
-            .map_err(|error| (error.span().map_or(0, |span| span.start), error.message().to_string()))?;
-        if raw.partition.is_empty() {
-            return Err((text.len(), "no [[partition]] is defined".to_string()));
-        }
-        let mut partitions: Vec<Partition> = Vec::with_capacity(raw.partition.len());
-        for raw in raw.partition {
-            let at = raw.name.span().start;
-            let partition = raw.check(&exists)?;
-            if partitions.iter().any(|other| other.name == partition.name) {
-                return Err((
-                    at,
-                    format!("name: another partition is called \"{}\" already", partition.name),
-                ));
-            }
-            partitions.push(partition);
-        }
-        Ok(Self { hypervisor: raw.hypervisor, partitions })
-    }
-
-    /// The manifest as text that [`Manifest::parse`] reads back.
+    /// The manifest as text that [`Manifest::parse`] reads back. What is as it is by default is left out.
     pub fn to_toml(&self) -> String {
-        let mut text = String::new();
+        let mut text = self.hypervisor.to_toml();
         for partition in &self.partitions {
-            text.push_str("[[partition]]\n");
-            let mut line = |key: &str, value: &str| text.push_str(&format!("{key} = {value}\n"));
-            line("name", &quoted(&partition.name));
-            line("memory", &quoted(&Size(partition.memory).to_string()));
-            line("vcpus", &partition.vcpus.to_string());
-            line("kernel", &quoted(&partition.kernel));
-            if let Some(initrd) = &partition.initrd {
-                line("initrd", &quoted(initrd));
-            }
-            line("cmdline", &quoted(&partition.cmdline));
-            line("huge-pages", if partition.huge_pages { "true" } else { "false" });
+            text.push_str(&partition.to_toml());
         }
         text
     }
 }
 
-impl RawPartition {
-    fn check(self, exists: &impl Fn(&str) -> bool) -> Result<Partition, Fault> {
-        let name = self.name.get_ref();
-        let fine = |char: char| char.is_ascii_alphanumeric() || "-_.".contains(char);
-        if name.is_empty() || name.len() > 32 || !name.chars().all(fine) {
-            let reason = "name: use 1 to 32 letters, digits, '-', '_' and '.'";
-            return Err((self.name.span().start, reason.to_string()));
+impl Hypervisor {
+    fn to_toml(&self) -> String {
+        if *self == Self::default() {
+            return String::new();
         }
-
-        let at = self.memory.span().start;
-        let written = self.memory.get_ref();
-        let wrong = |reason: &dyn fmt::Display| (at, format!("memory: \"{written}\": {reason}"));
-        let memory = parse_size(written).map_err(|error| wrong(&error))?;
-        if memory < MIN_MEMORY {
-            return Err(wrong(&format_args!("a partition needs at least {}", Size(MIN_MEMORY))));
+        let mut text = String::from("[hypervisor]\n");
+        if let Some(console) = &self.console {
+            line(&mut text, "console", quoted(console));
         }
-        if !memory.is_multiple_of(MEMORY_GRANULE) {
-            return Err(wrong(&format_args!("not a multiple of {}", Size(MEMORY_GRANULE))));
+        if self.core_scheduling {
+            line(&mut text, "core-scheduling", "true");
         }
-
-        let vcpus = match &self.vcpus {
-            None => 1,
-            Some(written) => u32::try_from(*written.get_ref())
-                .ok()
-                .filter(|count| (1..=MAX_VCPUS).contains(count))
-                .ok_or((
-                    written.span().start,
-                    format!("vcpus: {} is not between 1 and {MAX_VCPUS}", written.get_ref()),
-                ))?,
-        };
-
-        let file = |key: &str, name: &Spanned<String>| match name.get_ref() {
-            file if exists(file) => Ok(file.clone()),
-            file => Err((name.span().start, format!("{key}: the archive has no file \"{file}\""))),
-        };
-        let kernel = file("kernel", &self.kernel)?;
-        let initrd = self.initrd.as_ref().map(|initrd| file("initrd", initrd)).transpose()?;
-
-        let cmdline = match &self.cmdline {
-            None => String::new(),
-            Some(cmdline) if cmdline.get_ref().len() > MAX_CMDLINE => {
-                return Err((cmdline.span().start, format!("cmdline: longer than {MAX_CMDLINE} bytes")));
-            }
-            Some(cmdline) if cmdline.get_ref().contains('\0') => {
-                return Err((cmdline.span().start, "cmdline: a NUL would end it".to_string()));
-            }
-            Some(cmdline) => cmdline.get_ref().clone(),
-        };
-        let huge_pages = self.huge_pages;
-        Ok(Partition { name: name.clone(), memory, vcpus, kernel, initrd, cmdline, huge_pages })
+        text
     }
 }
 
-fn line_of(text: &str, at: usize) -> usize {
-    let before = &text.as_bytes()[..at.min(text.len())];
-    1 + before.iter().filter(|&&byte| byte == b'\n').count()
+impl Partition {
+    fn to_toml(&self) -> String {
+        let mut text = String::from("[[partition]]\n");
+        let default = Self::new(&self.name, self.memory, &self.kernel);
+        line(&mut text, "name", quoted(&self.name));
+        line(&mut text, "memory", quoted(&Size(self.memory).to_string()));
+        if self.vcpus != default.vcpus {
+            line(&mut text, "vcpus", self.vcpus);
+        }
+        if self.weight != default.weight {
+            line(&mut text, "weight", self.weight);
+        }
+        if let Some(cpus) = &self.cpus {
+            line(&mut text, "cpus", quoted(&cpus.to_string()));
+        }
+        if self.start != default.start {
+            line(&mut text, "start", self.start);
+        }
+        line(&mut text, "kernel", quoted(&self.kernel));
+        if let Some(initrd) = &self.initrd {
+            line(&mut text, "initrd", quoted(initrd));
+        }
+        if self.cmdline != default.cmdline {
+            line(&mut text, "cmdline", quoted(&self.cmdline));
+        }
+        if self.huge_pages != default.huge_pages {
+            line(&mut text, "huge-pages", self.huge_pages);
+        }
+        text
+    }
 }
 
-/// The parser's messages can have several lines.
-fn one_line(reason: &str) -> String {
-    let mut line = String::with_capacity(reason.len());
-    for part in reason.lines().map(str::trim).filter(|part| !part.is_empty()) {
-        if !line.is_empty() {
-            line.push_str("; ");
-        }
-        line.extend(part.chars().map(|char| if char.is_control() { '?' } else { char }));
-    }
-    line
+fn line(text: &mut String, key: &str, value: impl fmt::Display) {
+    text.push_str(&format!("{key} = {value}\n"));
 }
 
 /// A TOML basic string.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for char in text.chars() {
@@ -241,103 +224,4 @@ fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
-}
-
-#[cfg(test)]
-mod tests {
-    extern crate std;
-    use super::*;
-
-    fn parse(text: &str) -> Result<Manifest, String> {
-        let exists = |name: &str| ["vmlinux", "initrd.img"].contains(&name);
-        Manifest::parse("partitions.toml", text, exists).map_err(|error| error.to_string())
-    }
-
-    const GOOD: &str = "[[partition]]\nname = \"a\"\nmemory = \"64M\"\nkernel = \"vmlinux\"\n";
-
-    /// Writes `line` as line 5, after a partition that is otherwise good.
-    fn fails(line: &str, reason: &str) {
-        let error = parse(&format!("{GOOD}{line}\n")).unwrap_err();
-        assert!(error.starts_with("partitions.toml:5: "), "{error}");
-        assert!(error.contains(reason), "{error}");
-        assert!(!error.contains('\n'), "{error}");
-    }
-
-    #[test]
-    fn defaults() {
-        let manifest = parse(GOOD).unwrap();
-        let expected = Partition {
-            name: "a".into(),
-            memory: 64 << 20,
-            vcpus: 1,
-            kernel: "vmlinux".into(),
-            initrd: None,
-            cmdline: String::new(),
-            huge_pages: false,
-        };
-        assert_eq!(manifest.partitions, [expected]);
-        assert_eq!(parse(&format!("[hypervisor]\n{GOOD}")).unwrap(), manifest);
-    }
-
-    #[test]
-    fn writes_what_it_reads() {
-        let first = Partition {
-            name: "first".into(),
-            memory: (1 << 30) + (64 << 10),
-            vcpus: 4,
-            kernel: "vmlinux".into(),
-            initrd: Some("initrd.img".into()),
-            cmdline: "a=\"b c\" \\ é \u{7f}\t\n".into(),
-            huge_pages: true,
-        };
-        let second = Partition { name: "second".into(), initrd: None, ..first.clone() };
-        let manifest = Manifest { hypervisor: Hypervisor {}, partitions: [first, second].into() };
-        assert_eq!(parse(&manifest.to_toml()).unwrap(), manifest);
-    }
-
-    #[test]
-    fn each_error_names_its_line() {
-        fails("colour = 1", "unknown field `colour`");
-        fails("vcpus = 0", "vcpus: 0 is not between 1 and 128");
-        fails("vcpus = -1", "vcpus: -1 is not");
-        fails("vcpus = 4294967297", "vcpus: 4294967297 is not");
-        fails("vcpus = \"1\"", "invalid type");
-        fails("huge-pages = 1", "invalid type");
-        fails("initrd = \"none\"", "initrd: the archive has no file \"none\"");
-        fails("cmdline = \"\\u0000\"", "NUL");
-        fails(&format!("cmdline = \"{}\"", "x".repeat(MAX_CMDLINE + 1)), "longer than 2047");
-        fails("name = \"b\"", "duplicate key");
-        fails("nonsense", "");
-        fails("x = \"\\q\"", "");
-        fails("[other]", "unknown field `other`");
-    }
-
-    #[test]
-    fn values_in_place() {
-        for (from, to, expected) in [
-            ("64M", "15M", "3: memory: \"15M\": a partition needs at least 16M"),
-            ("64M", "0", "3: memory: \"0\": a partition needs"),
-            ("64M", "16777217", "3: memory: \"16777217\": not a multiple of 64K"),
-            ("64M", "64X", "3: memory: \"64X\": not a size"),
-            ("64M", "99999999999G", "3: memory: \"99999999999G\": more than 64 bits"),
-            ("\"64M\"", "64", "3: invalid type"),
-            ("\"a\"", "\"\"", "2: name: use"),
-            ("\"a\"", "\"a b\"", "2: name: use"),
-            ("vmlinux", "vmlinuz", "4: kernel: the archive has no file \"vmlinuz\""),
-            ("memory = \"64M\"\n", "", "1: missing field `memory`"),
-            (GOOD, "", "1: no [[partition]] is defined"),
-        ] {
-            let error = parse(&GOOD.replace(from, to)).unwrap_err();
-            assert!(error.starts_with(&format!("partitions.toml:{expected}")), "{error}");
-        }
-        let error = parse(&format!("{GOOD}{GOOD}")).unwrap_err();
-        assert_eq!(error, "partitions.toml:6: name: another partition is called \"a\" already");
-        let error = parse("[hypervisor]\nspeed = 1\n").unwrap_err();
-        assert!(error.starts_with("partitions.toml:2: unknown field `speed`"), "{error}");
-    }
-
-    #[test]
-    fn deep_nesting_is_an_error() {
-        assert!(parse(&format!("x = {}", "[".repeat(100_000))).is_err());
-    }
 }

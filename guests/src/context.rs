@@ -77,7 +77,7 @@ const STACK_SIZE: usize = 0x10000;
 struct Stack([u8; STACK_SIZE]);
 
 /// Most virtual processors that a program can use.
-pub const MAX_CPUS: usize = 4;
+pub const MAX_CPUS: usize = 16;
 
 static mut STACK: Stack = Stack([0; STACK_SIZE]);
 static mut STACKS: [Stack; MAX_CPUS] = [const { Stack([0; STACK_SIZE]) }; MAX_CPUS];
@@ -163,6 +163,11 @@ fn this_cpu() -> *mut Cpu {
     crate::cpu::mfspr::<{ spr::SPRG0 }>() as *mut Cpu
 }
 
+/// Which processor this is: 0 is the one that the program began on, the others are as [`prepare_secondary`] numbered them.
+pub fn own_index() -> usize {
+    (this_cpu() as usize - (&raw const CPUS) as usize) / size_of::<Cpu>()
+}
+
 extern "C" fn start(dtb: u64, toc: u64) -> ! {
     crate::cpu::mtspr::<{ spr::SPRG0 }>(cpu(0, toc) as u64);
     crate::cpu::mtspr::<{ spr::DEC }>(0x7fff_ffff);
@@ -193,7 +198,7 @@ extern "C" fn unexpected(cpu: *const Cpu) -> ! {
     crate::rtas::power_off()
 }
 
-/// Readies the second, third or fourth processor; gives the start address and the r3 for RTAS `start-cpu`.
+/// Readies a processor other than the first; gives the start address and the r3 for RTAS `start-cpu`.
 pub fn prepare_secondary(index: usize, entry: fn(u64) -> !, argument: u64) -> (u64, u64) {
     // SAFETY: this processor's own block.
     let toc = unsafe { (*this_cpu()).toc };

@@ -15,7 +15,9 @@ pub mod platform;
 pub mod report;
 pub mod rtas;
 pub mod space;
+pub mod team;
 pub mod units;
+pub mod vpa;
 
 pub use context::{CODE, Context, MSR_PROBLEM, MSR_REAL, MSR_VIRTUAL, place, place_at, run, run_code};
 pub use hcall::{Answer, hcall, status};

@@ -119,6 +119,21 @@ pub fn bootargs() -> &'static str {
     value.and_then(|v| core::str::from_utf8(v).ok()).map_or("", |s| s.trim_end_matches('\0'))
 }
 
+/// The value of a word `NAME=VALUE` of the command line.
+pub fn argument(name: &str) -> Option<&'static str> {
+    bootargs().split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// The same as a decimal number; `default` if there is no such word.
+pub fn number(name: &str, default: u64) -> u64 {
+    argument(name).and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// Is this one of the words of the command line?
+pub fn says(word: &str) -> bool {
+    bootargs().split(' ').any(|other| other == word)
+}
+
 /// Running under QEMU's own pseries machine, the oracle.
 pub fn is_qemu() -> bool {
     tree().find_node("/").is_some_and(|n| n.property("qemu,graphic-width").is_some())

@@ -8,6 +8,7 @@
 //! - [`hcall`]: H_ENTER, H_REMOVE, H_BULK_REMOVE, H_READ, H_PROTECT, H_CLEAR_REF, H_CLEAR_MOD; [`init`]: H_PAGE_INIT.
 //! - [`fault`]: what to do about storage interrupts, translation on the guest's behalf, and the VRMA.
 //! - [`backing`]: changes of what backs a page, which reach every entry through the reverse map.
+//! - [`explain`]: the steps of a translation, and figures about the table, for people.
 //!
 //! Memory and TLBs are behind the trait [`Machine`], so the same code runs in hypervisor real mode, in virtual mode and in a test. It does
 //! not panic, allocate or format, and no loop is unbounded.
@@ -17,6 +18,7 @@ pub mod access;
 pub mod backing;
 pub mod entry;
 pub mod error;
+pub mod explain;
 pub mod fault;
 pub mod hash;
 pub mod hcall;
@@ -31,6 +33,7 @@ pub use access::{Access, AccessKind, Escalation, Fault, Triage, denial};
 pub use backing::BackingError;
 pub use entry::{Hpte, Pteg, RevEntry, RevGroup};
 pub use error::HptError;
+pub use explain::{Chains, Effect, EntryView, Explanation};
 pub use fault::{Resolved, Translation, XlateError};
 pub use hash::{avpn, pteg_hash, tlbie_rb};
 pub use hcall::BULK_MAX;

@@ -16,10 +16,23 @@ pub(crate) const SPINS: u32 = 64;
 /// Lets another thread get on.
 #[inline]
 pub(crate) fn relax() {
-    #[cfg(not(loom))]
+    #[cfg(all(not(loom), not(target_arch = "powerpc64")))]
     core::hint::spin_loop();
+    #[cfg(all(not(loom), target_arch = "powerpc64"))]
+    pause::pause();
     #[cfg(loom)]
     loom::thread::yield_now();
+}
+
+/// `core::hint::spin_loop` is nothing on POWER.
+#[cfg(all(not(loom), target_arch = "powerpc64"))]
+#[allow(unsafe_code)] // inline assembly
+mod pause {
+    #[inline]
+    pub(super) fn pause() {
+        // SAFETY: `yield`: a hint to the other threads of the core (Power ISA 3.0C, book II, 3.2).
+        unsafe { core::arch::asm!("or 27, 27, 27", options(nomem, nostack, preserves_flags)) };
+    }
 }
 
 /// An atomic doubleword, big endian in memory.

@@ -89,8 +89,8 @@ start_copied:
     nop
     b .
 
-// Where the other CPUs start: like the first one, but with the image in place. Each is counted and put to sleep with
-// nothing enabled that would wake it.
+// Where the other CPUs start, one at a time, like the first one but with the image in place: STARTING is the PerCpu of the one
+// that is being started. It calls `secondary` on its own stack, at the linked address, translation off.
     .section .text.realmode, "ax"
     .globl secondary_start
     .balign 32
@@ -101,28 +101,19 @@ secondary_start:
     lis %r3, 0xc000
     sldi %r3, %r3, 32
     or %r2, %r2, %r3
-    addis %r4, %r2, PARKED@toc@ha
-    addi %r4, %r4, PARKED@toc@l
-1:  lwarx %r5, 0, %r4
-    addi %r5, %r5, 1
-    stwcx. %r5, 0, %r4
-    bne 1b
-    mfspr %r4, {LPCR}
-    lis %r5, 1                     // PECE: bits 47 to 51
-    ori %r5, %r5, 0xf000
-    andc %r4, %r4, %r5
-    mtspr {LPCR}, %r4
-    isync
-    mfspr %r4, {PVR}
-    srwi %r4, %r4, 16
-    cmpldi %r4, 0x4e               // POWER9; POWER8 numbers are below
-    blt 3f
-    lis %r4, 0x10                  // PSSCR[EC]: wake by PECE only
-    mtspr {PSSCR}, %r4
-2:  .long 0x4c0002e4               // stop
-    b 2b
-3:  .long 0x4c000364               // nap
-    b 3b
+    addis %r4, %r2, STARTING@toc@ha
+    addi %r4, %r4, STARTING@toc@l
+    ld %r3, 0(%r4)
+    mtspr {HSPRG0}, %r3
+    mr %r13, %r3
+    ld %r1, {PC_HOST_R1}(%r3)
+    li %r0, 0
+    std %r0, 0(%r1)
+    addis %r12, %r2, secondary@toc@ha
+    addi %r12, %r12, secondary@toc@l
+    mtctr %r12
+    bctrl
+    b .
 
 // extern "C" fn opal_call(token, a0, …, a6) -> i64
 //

@@ -3,19 +3,25 @@
 //! A stage of the boot, a warning or an epitaph is one line, `[seconds.micros] text`, timed from the timebase at entry.
 //! Output waits for the firmware's buffer; nothing is lost.
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use realmode::instructions::timebase;
-use spin::Mutex;
+use realmode::instructions::{pause, timebase};
 
-use crate::opal;
+use crate::sync::{Lock, Rank};
+use crate::{epitaph, opal};
 
 /// Ticks of the timebase in a microsecond.
 pub const TICKS_PER_MICRO: u64 = 512;
 
 static START: AtomicU64 = AtomicU64::new(0);
-static CONSOLE: Mutex<Console> = Mutex::new(Console { column: 0 });
+static CONSOLE: Lock<Console> =
+    Lock::new(Rank::Console, Console { column: 0, lines: 0, log: [0; LOG], logged: 0 });
+
+/// Bytes of the hypervisor's own lines that are kept for the monitor.
+const LOG: usize = 16 << 10;
 
 /// Begins the clock of the log.
 pub fn init() {
@@ -30,6 +36,12 @@ pub fn micros(at: u64) -> u64 {
 /// The console as a formatter's sink; it knows whether a line is unfinished.
 struct Console {
     column: usize,
+    /// How many lines of its own the hypervisor has printed.
+    lines: u64,
+    /// The end of them, as a ring.
+    log: [u8; LOG],
+    /// How many bytes have gone into that.
+    logged: usize,
 }
 
 impl Console {
@@ -63,6 +75,19 @@ impl Write for Console {
     }
 }
 
+/// The log as a formatter's sink.
+struct Log<'a>(&'a mut Console);
+
+impl Write for Log<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for byte in s.bytes() {
+            self.0.log[self.0.logged % LOG] = byte;
+            self.0.logged += 1;
+        }
+        Ok(())
+    }
+}
+
 /// A line of the hypervisor, through [`crate::log!`].
 pub fn line(args: fmt::Arguments<'_>) {
     let micros = micros(timebase());
@@ -71,6 +96,44 @@ pub fn line(args: fmt::Arguments<'_>) {
             let _ = console.write_str("\n");
         }
         let _ = writeln!(console, "[{:3}.{:06}] {args}", micros / 1_000_000, micros % 1_000_000);
+        let _ = writeln!(Log(console), "[{:3}.{:06}] {args}", micros / 1_000_000, micros % 1_000_000);
+        console.lines += 1;
+    });
+}
+
+/// How many lines of its own the hypervisor has printed.
+pub fn lines() -> u64 {
+    CONSOLE.lock().lines
+}
+
+/// The last lines of its own, whole ones.
+pub fn last_lines() -> String {
+    let console = CONSOLE.lock();
+    let start = console.logged.saturating_sub(LOG);
+    let bytes: Vec<u8> = (start..console.logged).map(|n| console.log[n % LOG]).collect();
+    drop(console);
+    let text = String::from_utf8_lossy(&bytes);
+    let whole = if start == 0 { &text[..] } else { text.split_once('\n').map_or("", |(_, rest)| rest) };
+    whole.into()
+}
+
+/// Text for whoever is at the monitor: the console as a sink.
+pub struct Screen;
+
+impl Write for Screen {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let mut result = Ok(());
+        with_console(|console| result = console.write_str(s));
+        result
+    }
+}
+
+/// Ends an unfinished line.
+pub fn fresh_line() {
+    with_console(|console| {
+        if console.column != 0 {
+            let _ = console.write_str("\n");
+        }
     });
 }
 
@@ -86,12 +149,25 @@ pub fn verdict(status: u8, reason: fmt::Arguments<'_>) {
 
 /// A partition's output, as much of it as the firmware takes at once; how much that was.
 pub fn offer(bytes: &[u8]) -> usize {
-    let room = opal::console_space().unwrap_or(bytes.len()).min(bytes.len());
-    let taken = opal::console_write(&bytes[..room]).unwrap_or(bytes.len()).min(room);
-    if let Some(&last) = bytes[..taken].last() {
-        with_console(|console| console.column = usize::from(last != b'\n'));
-    }
+    let mut taken = 0;
+    with_console(|console| {
+        let room = opal::console_space().unwrap_or(bytes.len()).min(bytes.len());
+        taken = opal::console_write(&bytes[..room]).unwrap_or(bytes.len()).min(room);
+        if let Some(&last) = bytes[..taken].last() {
+            console.column = usize::from(last != b'\n');
+        }
+    });
     taken
+}
+
+/// What has been typed, as much as there is room for; how much that is.
+pub fn read(buffer: &mut [u8]) -> usize {
+    let mut n = 0;
+    with_console(|_| {
+        opal::poll_events();
+        n = opal::console_read(buffer);
+    });
+    n
 }
 
 /// A partition's output, all of it, as it is.
@@ -99,13 +175,26 @@ pub fn raw(bytes: &[u8]) {
     with_console(|console| console.put(bytes));
 }
 
-/// Runs with the console locked, but without it if a crash interrupted whoever holds it.
+/// How often the console is tried for before a crash goes on without it: another CPU may be writing a long line.
+const PATIENCE: u32 = 10_000_000;
+
+/// Runs with the console locked. Whoever reports a crash goes on without the lock if nobody gives it back.
 fn with_console(body: impl FnOnce(&mut Console)) {
-    match CONSOLE.try_lock() {
-        Some(mut console) => body(&mut console),
-        None => body(&mut Console { column: 1 }),
+    if !epitaph::is_dying() {
+        return body(&mut CONSOLE.lock());
     }
+    for _ in 0..PATIENCE {
+        if let Some(mut console) = CONSOLE.try_lock() {
+            return body(&mut console);
+        }
+        pause();
+    }
+    body(&mut *LAST_RESORT.lock());
 }
+
+/// For a crash of a CPU that holds the console.
+static LAST_RESORT: Lock<Console> =
+    Lock::new(Rank::Console, Console { column: 1, lines: 0, log: [0; LOG], logged: 0 });
 
 /// Prints a line on the physical console.
 #[macro_export]

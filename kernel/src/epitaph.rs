@@ -3,18 +3,46 @@
 
 use core::fmt;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use power::interrupt::Vector;
 use power::regs::{Dsisr, Msr};
+use realmode::host;
+use realmode::instructions::pause;
 use realmode::layout::CrashFrame;
 
-use crate::{console, log, memory, opal};
+use crate::{console, cpus, log, memory, opal, percpu};
 
 /// The exit status of a hypervisor that crashed.
 const CRASHED: u8 = 4;
 
 static DYING: AtomicBool = AtomicBool::new(false);
+/// The CPU that tells: the others stand still.
+static TELLER: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Is a crash being reported?
+pub fn is_dying() -> bool {
+    DYING.load(Ordering::Relaxed)
+}
+
+/// Stands still if another CPU is dying, so that its words are the last.
+pub fn stop_if_dying() {
+    while is_dying() && TELLER.load(Ordering::Relaxed) != percpu::number() {
+        pause();
+    }
+}
+
+/// The first CPU to crash begins to tell; a second one stands still; true if this one has crashed while telling.
+fn begin_to_tell() -> bool {
+    let again = DYING.swap(true, Ordering::SeqCst);
+    if !again {
+        TELLER.store(percpu::number(), Ordering::SeqCst);
+        (0..cpus::count()).filter(|cpu| *cpu != percpu::number()).for_each(|cpu| host::look(percpu::number(), cpu));
+    }
+    // A CPU that crashes in the moment between those two stores waits for the other.
+    stop_if_dying();
+    again
+}
 
 /// Ends the run: `partita: exit status: reason` is the last line.
 pub fn end(status: u8, reason: fmt::Arguments<'_>) -> ! {
@@ -25,7 +53,7 @@ pub fn end(status: u8, reason: fmt::Arguments<'_>) -> ! {
 /// An interrupt hit the hypervisor that it cannot return from: called by the vectors.
 pub extern "C" fn crash(frame: &CrashFrame) -> ! {
     let vector = Vector(frame.vector);
-    if DYING.swap(true, Ordering::Relaxed) {
+    if begin_to_tell() {
         end(CRASHED, format_args!("hypervisor crashed twice: {} at {:#x}", vector.name(), frame.pc));
     }
     log!("EPITAPH: {} interrupt ({:#x}) in the hypervisor", vector.name(), vector.0);
@@ -78,7 +106,7 @@ impl fmt::Display for Cause<'_> {
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    if DYING.swap(true, Ordering::Relaxed) {
+    if begin_to_tell() {
         end(CRASHED, format_args!("hypervisor panicked while crashing"));
     }
     match info.location() {

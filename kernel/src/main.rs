@@ -16,12 +16,18 @@ mod host_interrupts;
 mod idle;
 mod memory;
 mod mmu;
+mod monitor;
 mod opal;
 mod partition;
+mod partitions;
 mod percpu;
 mod run;
+mod schedule;
 #[cfg(feature = "selftest")]
 mod selftest;
+mod start;
+mod sync;
+mod terminal;
 mod trace;
 
 use fdt::Fdt;
@@ -62,7 +68,9 @@ extern "C" fn boot(tree: u64, opal_base: u64, opal_entry: u64, loaded_at: u64) -
         Ok(parsed) => (parsed, Range::sized(tree, parsed.total_size() as u64)),
         Err(error) => unusable(format_args!("the firmware's device tree cannot be read: {error}")),
     };
-    let map = usable(Map::from_tree(&tree.0, tree.1));
+    cpus::find(&tree.0, &features);
+    let mut map = usable(Map::from_tree(&tree.0, tree.1));
+    usable(percpu::reserve_areas(&mut map, cpus::count() - 1));
     usable(memory::init(&map));
     usable(memory::init_heap());
     log!("memory: {} MiB, {} MiB of it free", map.all.total() >> 20, memory::free() >> 20);
@@ -71,13 +79,15 @@ extern "C" fn boot(tree: u64, opal_base: u64, opal_entry: u64, loaded_at: u64) -
     // SAFETY: the table maps all memory, hence this code and this stack, at the addresses in use.
     unsafe { mmu::enable(&host_mmu, &features) };
     log!("translation on: {} segments mapped", host_mmu.segments);
-    let masked = if host_interrupts::mask(&tree.0) { "masked" } else { "left as the firmware has them" };
-    log!("host interrupts {masked}; console and timers are polled");
-    let (parked, others) = cpus::park_others(&tree.0);
-    log!("cpus: 1 runs partitions, {parked} of {others} others parked");
+    if !host_interrupts::init(&tree.0, &features) {
+        log!("no interrupt controller that is known for each CPU: host interrupts are left as the firmware has them");
+    }
+    cpus::start(&host_mmu, &features);
+    let online = cpus::online();
+    log!("cpus: {} of {} run, {} to a core at most", online.len(), cpus::count(), cpus::threads_per_core());
     #[cfg(feature = "selftest")]
     selftest::run(tree.0.chosen().bootargs().unwrap_or(""));
-    run::start(&map, &features)
+    start::start(&map, &features)
 }
 
 /// A stage's result, or the end of the run.

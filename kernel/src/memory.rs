@@ -9,7 +9,9 @@ use fdt::Fdt;
 use frames::{FRAME, Frames, Range, Ranges, order_for};
 use linked_list_allocator::Heap;
 use power::{HostReal, addr::LINEAR_BASE};
-use spin::Mutex;
+
+use crate::sync::{Lock, Rank};
+use crate::{mmu, percpu};
 
 /// Pieces that a memory map may have.
 const PIECES: usize = 128;
@@ -96,6 +98,17 @@ impl Map {
     }
 }
 
+impl Map {
+    /// Takes memory out of the first segment, where the linear map has small pages; aligned to a frame.
+    pub fn take_low(&mut self, bytes: u64) -> Option<HostReal> {
+        let mut low = self.usable.clone();
+        low.remove(Range { start: mmu::SEGMENT, end: u64::MAX }).ok()?;
+        let at = low.find_high(bytes, FRAME)?;
+        self.usable.remove(Range::sized(at, bytes)).ok()?;
+        Some(HostReal(at))
+    }
+}
+
 fn archive(tree: &Fdt<'_>) -> Option<Range> {
     let chosen = tree.find_node("/chosen")?;
     let at = |name| {
@@ -106,7 +119,8 @@ fn archive(tree: &Fdt<'_>) -> Option<Range> {
     (!range.is_empty()).then_some(range)
 }
 
-static STORE: Mutex<[Option<Frames<'static>>; STRETCHES]> = Mutex::new([const { None }; STRETCHES]);
+static STORE: Lock<[Option<Frames<'static>>; STRETCHES]> =
+    Lock::new(Rank::Frames, [const { None }; STRETCHES]);
 static TOTAL: AtomicU64 = AtomicU64::new(0);
 
 /// Starts the frame allocator on the usable memory.
@@ -181,11 +195,14 @@ pub unsafe fn zero(at: HostReal, len: u64) {
     unsafe { realmode::machine::zero_blocks(at, len) }
 }
 
-/// Small objects: boot tables, device trees, vCPUs. What grows with the machine or with a partition comes in frames.
-struct KernelHeap(Mutex<Heap>);
+/// Small objects from a heap; large ones, which grow with the machine or with a partition, from frames of their own.
+struct KernelHeap(Lock<Heap>);
 
 #[global_allocator]
-static HEAP: KernelHeap = KernelHeap(Mutex::new(Heap::empty()));
+static HEAP: KernelHeap = KernelHeap(Lock::new(Rank::Heap, Heap::empty()));
+
+/// From this size on an object has frames of its own.
+const LARGE: usize = FRAME as usize / 2;
 
 /// Starts the heap on memory of its own.
 pub fn init_heap() -> Result<(), &'static str> {
@@ -195,13 +212,20 @@ pub fn init_heap() -> Result<(), &'static str> {
     Ok(())
 }
 
-// SAFETY: all blocks come from and go back to one heap, under one lock.
+// SAFETY: all blocks come from and go back to one heap, or the frame store, each under its lock. A frame is aligned to its size,
+// and to more than any object asks for.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() >= LARGE {
+            return allocate(layout.size() as u64).map_or(null_mut(), |block| block.ea() as *mut u8);
+        }
         self.0.lock().allocate_first_fit(layout).map_or(null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if layout.size() >= LARGE {
+            return release(HostReal::of_ea(block as u64), layout.size() as u64);
+        }
         if let Some(block) = NonNull::new(block) {
             // SAFETY: the caller's: `alloc` gave it for the same layout.
             unsafe { self.0.lock().deallocate(block, layout) };
@@ -218,6 +242,7 @@ pub fn describe(ea: u64) -> &'static str {
         _ if guard(image::realmode_stack_bottom()) => {
             "the guard page below the real-mode stack: a stack overflow"
         }
+        _ if percpu::is_guard(ea) => "a guard page below a CPU's stack: a stack overflow",
         _ if (LINEAR_BASE..image::text_end()).contains(&ea) => "the hypervisor's text: read-only",
         _ if (image::text_end()..image::rodata_end()).contains(&ea) => "the hypervisor's read-only data",
         _ if (image::rodata_end()..image::end()).contains(&ea) => "the hypervisor's data",

@@ -21,8 +21,10 @@ use realmode::world::{HOST_DEVICE_VSID, HOST_VSID};
 use spin::Once;
 
 use crate::memory::{self, Map, image};
+use crate::{cpus, percpu};
 
-const SEGMENT: u64 = 256 << 20;
+/// Bytes of a segment of the linear map.
+pub const SEGMENT: u64 = 256 << 20;
 const LARGE: u64 = 16 << 20;
 /// PP 110: read-only for the hypervisor, whose segments have key 0.
 const READ_ONLY: u64 = HpteR::PP0 | 2;
@@ -43,6 +45,11 @@ const GUEST_FACILITIES: Hfscr = Hfscr::FP
     .union(Hfscr::SCV)
     .union(Hfscr::PREFIX);
 
+/// A thread sends its doorbells to all threads of its core, which may run other partitions' vCPUs: no guest has them there.
+fn guest_facilities() -> Hfscr {
+    if cpus::threads_per_core() > 1 { GUEST_FACILITIES.difference(Hfscr::MSGP) } else { GUEST_FACILITIES }
+}
+
 /// Where the device windows start.
 const WINDOWS: u64 = 0xd000_0000_0000_0000;
 
@@ -61,6 +68,8 @@ pub struct HostMmu {
     pub msr: Msr,
     /// Segments of the linear map.
     pub segments: u64,
+    /// PTCR: where the partition table is (POWER9 and later).
+    pub ptcr: u64,
 }
 
 /// HTABORG and HTABSIZE, as SDR1 and the partition table have them.
@@ -103,18 +112,17 @@ pub fn init(map: &Map, features: &CpuFeatures) -> Result<HostMmu, &'static str> 
             linear(table, real, PageSize::M16, HpteR::N)?;
         }
     }
-    if features.partition_table {
-        set_partition_table(at, bytes)?;
-    }
+    let ptcr = if features.partition_table { new_partition_table(at, bytes)? } else { 0 };
     ptesync();
     // Whatever the firmware and its payloads before have left behind.
     flush_partition(Lpid::HOST, features.partition_table);
-    let wake = Lpcr::PECE_DEC | Lpcr::PECE_OTHER;
+    let wake = Lpcr::PECE_DEC | Lpcr::PECE_OTHER | Lpcr::PECE_DH | Lpcr::PECE_EE;
     // SAFETY: LPCR exists; only the prefetch depth is kept from the firmware.
     let found = Lpcr::from_bits_retain(unsafe { mfspr::<{ spr::LPCR }>() });
-    let lpcr = (found & Lpcr::DPFD) | wake | Lpcr::HDICE;
+    // No HDICE: an HDEC that a guest has left pending must not be what a sleeping CPU wakes to.
+    let lpcr = (found & Lpcr::DPFD) | wake;
     let msr = Msr::SF | Msr::HV | Msr::ME | Msr::RI | Msr::IR | Msr::DR | Msr::LE;
-    Ok(HostMmu { sdr1: table_word(at, bytes), lpcr, msr, segments })
+    Ok(HostMmu { sdr1: table_word(at, bytes), lpcr, msr, segments, ptcr })
 }
 
 /// What may be done to a frame of the first segment; `None` where nothing is mapped.
@@ -124,7 +132,7 @@ fn rights(ea: u64) -> Option<u64> {
     match ea {
         _ if ea < image::text_end() => Some(READ_ONLY),
         _ if ea < image::rodata_end() => Some(READ_ONLY | HpteR::N),
-        _ if guards.iter().any(|g| g.contains(&ea)) => None,
+        _ if guards.iter().any(|g| g.contains(&ea)) || percpu::is_guard(ea) => None,
         _ => Some(HpteR::N),
     }
 }
@@ -142,36 +150,44 @@ fn linear(table: &Hpt<'_>, real: u64, size: PageSize, flags: u64) -> Result<(), 
     table.insert_bolted(&mapping).map(drop).ok_or("the hypervisor's page table is full")
 }
 
-/// The partition table (Power ISA 3.0C, book III, 5.7.6.1), with the hypervisor's entry.
-fn set_partition_table(at: HostReal, bytes: u64) -> Result<(), &'static str> {
+/// The partition table (Power ISA 3.0C, book III, 5.7.6.1), with the hypervisor's entry; PTCR for it.
+fn new_partition_table(at: HostReal, bytes: u64) -> Result<u64, &'static str> {
     let size = LPIDS * 16;
     let table = memory::allocate(size).ok_or("no memory for the partition table")?;
     // SAFETY: the block is new; PTCR takes a table aligned to its size, 2^(12+PATS) bytes.
     unsafe {
         memory::zero(table, size);
-        PARTITION_TABLE.store(table.ea(), Ordering::Relaxed);
-        set_partition(Lpid::HOST, table_word(at, bytes), SlbV(0));
-        mtspr::<{ spr::PTCR }>(table.0 | u64::from(size.trailing_zeros() - 12));
     }
-    Ok(())
+    PARTITION_TABLE.store(table.ea(), Ordering::Relaxed);
+    set_partition(Lpid::HOST, table_word(at, bytes), SlbV(0));
+    Ok(table.0 | u64::from(size.trailing_zeros() - 12))
 }
 
 /// Enters a partition's HPT and the page size of its real mode area in the partition table; nothing on POWER8, where
 /// SDR1 and LPCR say it.
 pub fn set_partition(lpid: Lpid, table_word: u64, vrma: SlbV) {
+    // PS: L and LP of the segment, in IBM bits 56:58.
+    let ps = (vrma.0 & power::slb::VSID_L) >> 1 | (vrma.0 & power::slb::VSID_LP) << 1;
+    set_entry(lpid, table_word | ps);
+}
+
+fn set_entry(lpid: Lpid, word: u64) {
     let table = PARTITION_TABLE.load(Ordering::Relaxed);
     if table == 0 || u64::from(lpid.0) >= LPIDS {
         return;
     }
-    // PS: L and LP of the segment, in IBM bits 56:58.
-    let ps = (vrma.0 & power::slb::VSID_L) >> 1 | (vrma.0 & power::slb::VSID_LP) << 1;
     let entry = (table + u64::from(lpid.0) * 16) as *mut u64;
-    // SAFETY: within the table, which is never freed; one CPU defines partitions at a time.
+    // SAFETY: within the table, which is never freed; an LPID belongs to one partition.
     unsafe {
         entry.add(1).write_volatile(0);
-        entry.write_volatile((table_word | ps).to_be());
+        entry.write_volatile(word.to_be());
     }
     ptesync();
+}
+
+/// Takes a partition's entry out of the partition table.
+pub fn clear_partition(lpid: Lpid) {
+    set_entry(lpid, 0);
 }
 
 /// Loads this CPU's registers and first segment, and turns translation on. Returns at the same place, translated.
@@ -182,13 +198,15 @@ pub unsafe fn enable(mmu: &HostMmu, features: &CpuFeatures) {
     // SAFETY: the caller's. The registers are the hypervisor's own; HRMOR and AMOR are left with their neutral values.
     unsafe {
         mtspr::<{ spr::LPCR }>(mmu.lpcr.bits());
-        if !features.partition_table {
+        if features.partition_table {
+            mtspr::<{ spr::PTCR }>(mmu.ptcr);
+        } else {
             mtspr::<{ spr::SDR1 }>(mmu.sdr1);
         }
         mtspr::<{ spr::LPIDR }>(0);
         // A guest may use all keys and all facilities but transactional memory, and sees the processor as it is.
         mtspr::<{ spr::AMOR }>(u64::MAX);
-        mtspr::<{ spr::HFSCR }>(GUEST_FACILITIES.bits());
+        mtspr::<{ spr::HFSCR }>(guest_facilities().bits());
         mtspr::<{ spr::PCR }>(0);
         mtspr::<{ spr::AMR }>(0);
         mtspr::<{ spr::IAMR }>(0);

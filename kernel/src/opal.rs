@@ -8,7 +8,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use power::{HostReal, spr};
 use volatile::VolatileRef;
 
-global_asm!(include_str!("boot.S"), SRR0 = const spr::SRR0, SRR1 = const spr::SRR1, LPCR = const spr::LPCR, PVR = const spr::PVR, PSSCR = const spr::PSSCR);
+global_asm!(
+    include_str!("boot.S"),
+    SRR0 = const spr::SRR0,
+    SRR1 = const spr::SRR1,
+    HSPRG0 = const spr::HSPRG0,
+    PC_HOST_R1 = const core::mem::offset_of!(realmode::layout::PerCpu, host_r1),
+);
 
 /// Where OPAL's data and entry point are: what `opal_call` loads. Written once, at boot.
 #[repr(C)]

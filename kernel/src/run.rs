@@ -1,232 +1,435 @@
-//! Running partitions: from the boot archive to their end, one host CPU, vCPUs in turn.
-#![allow(unsafe_code)] // enters guests, and reads the boot archive by its real address
+//! What each CPU does: it runs virtual processors in turn, serves what they are left for, and sleeps when there is nothing to run.
+//!
+//! A *stay* is the time from when a vCPU gets the CPU until it leaves it for another one, or to wait. Within a stay it is entered and
+//! left any number of times.
+#![allow(unsafe_code)] // enters guests
 
 use alloc::format;
-use alloc::string::String;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-use bundle::Bundle;
+use ::trace::Subject;
 use power::interrupt::Vector;
-use power::{CpuFeatures, HostReal, Lpid, spr};
+use power::{CpuFeatures, Hcall, spr};
 use realmode::context;
+use realmode::host::{self, CPUS, IDLE};
 use realmode::instructions::{mtspr, timebase};
 use realmode::layout::{ExitCode, Vcpu};
 use realmode::prepare_stay;
 use realmode::world;
+use sched::{Arrival, Entry, MAX_CPUS, Wake};
 
-use crate::exits::{After, hcall, storage};
-use crate::memory::Map;
+use crate::exits::{After, Guest, facility, hcall, storage};
 use crate::partition::dispatch::{self, Reason};
-use crate::partition::{Partition, State, TIMEBASE_HZ};
-use crate::{console, epitaph, idle, log, memory, opal, trace};
+use crate::partition::life::{self, Ending};
+use crate::partition::{Partition, VirtualCpu, Waits};
+use crate::partitions::{self, Task};
+use crate::schedule::{self, Next};
+use crate::{cpus, epitaph, idle, log, percpu, terminal, trace};
 
-/// How long a vCPU runs before the console is looked at and others have their turn: 10 ms.
-const SLICE: u64 = TIMEBASE_HZ / 100;
+/// How soon a vCPU is preempted that has woken another one of its partition on the same CPU, which it may wait for: 50 µs.
+const HURRY: u64 = 25_600;
 
-/// Exit status: the guest crashed or was stopped.
-const STOPPED: u8 = 3;
-/// Exit status: something given by the user cannot be used.
-const UNUSABLE: u8 = 2;
+/// What is known of each CPU from outside.
+pub struct Account {
+    /// The vCPU that it runs or ran last.
+    pub current: AtomicPtr<Vcpu>,
+    /// Ticks that it has spent on vCPUs.
+    pub busy: AtomicU64,
+    /// How many stays it has seen.
+    pub stays: AtomicU64,
+}
 
-/// The vCPU that is running or ran last, for the epitaph.
-static CURRENT: AtomicPtr<Vcpu> = AtomicPtr::new(core::ptr::null_mut());
+/// By CPU number.
+pub static ACCOUNTS: [Account; MAX_CPUS] = [const {
+    Account { current: AtomicPtr::new(core::ptr::null_mut()), busy: AtomicU64::new(0), stays: AtomicU64::new(0) }
+}; MAX_CPUS];
 
-/// Defines what the boot archive asks for and runs it to its end.
-pub fn start(map: &Map, features: &CpuFeatures) -> ! {
-    let mut partition = match define(map, features) {
-        Ok(partition) => partition,
-        Err(why) => epitaph::end(UNUSABLE, format_args!("{why}")),
-    };
-    let used = (memory::total() - memory::free()) >> 10;
-    log!(
-        "partition {}: {} MiB, {} vCPU, page table {} KiB; {used} KiB of the host in use",
-        partition.name,
-        partition.bytes >> 20,
-        partition.vcpus.len(),
-        partition.hpt_bytes() >> 10
-    );
-    if let Err(why) = partition.start() {
-        epitaph::end(UNUSABLE, format_args!("{why}"));
-    }
-    log!("starting {}", partition.name);
-    let started = timebase();
-    let end = run(&mut partition);
-    hcall::drain(&mut partition);
-    log!(
-        "{} ran for {} us; {}",
-        partition.name,
-        (timebase() - started) / console::TICKS_PER_MICRO,
-        partition.exits
-    );
-    match end {
-        After::Stop(why) => {
-            trace::dump();
-            epitaph::end(STOPPED, format_args!("{why}"))
+/// This CPU.
+struct Cpu {
+    number: usize,
+    features: CpuFeatures,
+    /// The slot of the vCPU whose switched registers are in the machine, as they were saved.
+    loaded: Option<usize>,
+    /// Who waits for a decrementer: the timebase at which it expires, and the slot.
+    sleepers: Vec<(u64, usize)>,
+}
+
+/// How a stay ends.
+enum Leave {
+    /// The time is up, or somebody else is more deserving.
+    Preempted,
+    /// It gives the rest of its time away; to this server, if there is one.
+    Yield(Option<usize>),
+    /// It waits for this from now on.
+    Wait(Waits),
+    /// The partition is closed.
+    Closed,
+}
+
+/// What every CPU does from the end of the boot on.
+pub fn join(features: &CpuFeatures) -> ! {
+    let mut cpu =
+        Cpu { number: percpu::number(), features: *features, loaded: None, sleepers: Vec::new() };
+    cpu.run()
+}
+
+impl Cpu {
+    fn run(&mut self) -> ! {
+        loop {
+            self.receive(None);
+            if self.number == cpus::boot() {
+                terminal::service();
+            }
+            if let Next::Run(entry, until) = schedule::next(self.number) {
+                self.stay(entry, until);
+                continue;
+            }
+            // Once more, now that whoever has something to run sees an idle CPU.
+            IDLE.set(self.number, true);
+            match schedule::next(self.number) {
+                Next::Run(entry, until) => {
+                    IDLE.set(self.number, false);
+                    self.stay(entry, until);
+                }
+                Next::Idle(until) => self.sleep(until),
+            }
         }
-        _ => epitaph::end(0, format_args!("partition {} switched itself off", partition.name)),
+    }
+
+    /// Takes in what others have woken for this CPU, and whose decrementer has expired. True if there was anything; `host`'s ring has
+    /// been acknowledged before.
+    fn receive(&mut self, running: Option<&Partition>) -> Received {
+        let own = &CPUS[self.number];
+        let mut received = Received { any: own.look.swap(false, Ordering::SeqCst), kin: false };
+        epitaph::stop_if_dying();
+        while let Some(slot) = own.mailbox.take() {
+            let Some(task) = partitions::task(slot) else { continue };
+            received.any = true;
+            received.kin |= running.is_some_and(|p| core::ptr::eq(p, &*task.partition));
+            self.welcome(task);
+        }
+        let now = timebase();
+        while let Some(at) = self.sleepers.iter().position(|(expires, _)| *expires <= now) {
+            let (expires, slot) = self.sleepers.swap_remove(at);
+            let Some(task) = partitions::task(slot) else { continue };
+            let vcpu = &task.partition.vcpus[task.server];
+            // It may have been woken since, and sleep again until another time.
+            if vcpu.wakes_at.load(Ordering::SeqCst) == expires
+                && matches!(task.partition.presence(vcpu).whereabouts.wake(), Wake::Hand(_))
+            {
+                received.any = true;
+                self.welcome(task);
+            }
+        }
+        received
+    }
+
+    /// A task that is ready comes to this CPU.
+    fn welcome(&mut self, task: Task) {
+        let vcpu = &task.partition.vcpus[task.server];
+        vcpu.ready_at.store(timebase(), Ordering::Relaxed);
+        let arrival = if vcpu.dispatches.load(Ordering::Relaxed) == 0 { Arrival::New } else { Arrival::Woken };
+        schedule::enqueue(self.number, schedule::entry(task), arrival);
+    }
+
+    /// When this CPU has to be out of a guest, or awake, for its own sake.
+    fn next_duty(&self) -> u64 {
+        let service = if self.number == cpus::boot() { terminal::next_service() } else { u64::MAX };
+        self.sleepers.iter().map(|(expires, _)| *expires).fold(service, u64::min)
+    }
+
+    /// Nothing to run: until somebody rings, or there is a duty. The CPU is known to be idle.
+    fn sleep(&mut self, until: Option<u64>) {
+        let own = &CPUS[self.number];
+        host::acknowledge(self.number);
+        // Who posts something after this look rings after it, and the ring wakes.
+        let wake = until.unwrap_or(u64::MAX).min(self.next_duty());
+        let left = wake.saturating_sub(timebase());
+        if left > 0 && own.mailbox.is_empty() && !own.look.load(Ordering::SeqCst) {
+            // SAFETY: DEC is the hypervisor's while no guest runs.
+            unsafe { mtspr::<{ spr::DEC }>(left.min(i32::MAX as u64)) };
+            idle::sleep(&self.features);
+        }
+        IDLE.set(self.number, false);
+        host::acknowledge(self.number);
+    }
+
+    /// A vCPU has the CPU until then; and whoever it gives its time to after it.
+    fn stay(&mut self, entry: Entry<Task>, until: u64) {
+        let mut next = Some((entry, until));
+        // Time that was given is not given on: others wait, too.
+        let mut given = false;
+        while let Some((mut entry, until)) = next.take() {
+            let task = entry.task.clone();
+            let vcpu = &task.partition.vcpus[task.server];
+            let presence = task.partition.presence(vcpu);
+            presence.whereabouts.run(self.number);
+            let leave = self.occupy(&mut entry, &task, until);
+            if let Leave::Yield(Some(server)) = leave
+                && !core::mem::replace(&mut given, true)
+                && let Some(other) = task.partition.core().vcpus.get(server)
+            {
+                next = schedule::take(self.number, other.slot);
+            }
+            self.part(entry, &task, leave);
+        }
+    }
+
+    /// From the moment that the vCPU is this CPU's until it is not to run any more. It has been charged then.
+    fn occupy(&mut self, entry: &mut Entry<Task>, task: &Task, until: u64) -> Leave {
+        let partition = &task.partition;
+        let vcpu = &partition.vcpus[task.server];
+        let presence = partition.presence(vcpu);
+        if partition.core().closed.load(Ordering::SeqCst) {
+            schedule::leave(self.number, entry);
+            return Leave::Closed;
+        }
+        // SAFETY: its phase says that it runs here, so no other CPU touches its registers.
+        let regs = unsafe { vcpu.regs() };
+        if !wanted(partition, vcpu, regs) {
+            schedule::leave(self.number, entry);
+            return Leave::Wait(vcpu.waits());
+        }
+        if vcpu.waits() != Waits::Nothing {
+            let _ = presence.take_prod();
+            if vcpu.waits() == Waits::Prod {
+                partition.unjoined.fetch_add(1, Ordering::SeqCst);
+            }
+            vcpu.set_waits(Waits::Nothing);
+        }
+        if partition.core().residency.arrive(self.number, partition.vcpus.len() == 1) {
+            realmode::machine::flush_partition(partition.core().lpid, self.features.partition_table);
+        }
+        let slot = presence.slot;
+        if self.loaded != Some(slot) || !vcpu.was_saved_on(self.number) {
+            // SAFETY: what was in the registers was saved when its vCPU left.
+            unsafe { context::load(self.features.generation, regs.context.get_mut()) };
+        }
+        self.loaded = Some(slot);
+        dispatch::enter(vcpu, partition.memory(), self.number, regs.pc, regs.msr);
+        vcpu.dispatches.fetch_add(1, Ordering::Relaxed);
+        let account = &ACCOUNTS[self.number];
+        account.current.store(regs, Ordering::Relaxed);
+        account.stays.fetch_add(1, Ordering::Relaxed);
+        let began = timebase();
+        let leave = self.visits(entry, task, regs, until);
+        let ran = timebase() - began;
+        vcpu.ran.fetch_add(ran, Ordering::Relaxed);
+        account.busy.fetch_add(ran, Ordering::Relaxed);
+        let reason = if matches!(leave, Leave::Preempted | Leave::Closed) { Reason::Preempted } else { Reason::Ceded };
+        dispatch::leave(vcpu, partition.memory(), reason);
+        // SAFETY: the registers are this vCPU's: nobody has used them since they were loaded.
+        unsafe { context::save(self.features.generation, regs.context.get_mut()) };
+        vcpu.note_saved(self.number);
+        terminal::flush(partition);
+        leave
+    }
+
+    /// Enters the guest again and again, until the vCPU has to leave the CPU.
+    fn visits(&mut self, entry: &mut Entry<Task>, task: &Task, regs: &mut Vcpu, mut until: u64) -> Leave {
+        let partition = &task.partition;
+        let vcpu = &partition.vcpus[task.server];
+        loop {
+            let exit = self.enter(partition, regs, until);
+            let (call, left_at) = (Hcall(regs.gpr[3]), regs.left_at);
+            let after = handle(exit, Guest { partition, vcpu, regs });
+            let took = timebase().wrapping_sub(left_at);
+            vcpu.stats.add(Subject::Exit(exit), took);
+            if exit == ExitCode::Hcall {
+                vcpu.stats.add(Subject::Hcall(call), took);
+            }
+            let leave = match after {
+                After::Continue => None,
+                After::Yield(to) => Some(Leave::Yield(to)),
+                After::Wait(waits) => Some(Leave::Wait(waits)),
+                After::End(ending) => {
+                    // Somebody else's end may have come first.
+                    let _ = life::end(partition, ending);
+                    None
+                }
+            };
+            if let Some(leave) = leave {
+                schedule::leave(self.number, entry);
+                return leave;
+            }
+            if partition.core().closed.load(Ordering::SeqCst) {
+                schedule::leave(self.number, entry);
+                return Leave::Closed;
+            }
+            let received = self.receive(Some(partition));
+            if self.number == cpus::boot() {
+                terminal::service();
+            }
+            if received.kin {
+                until = until.min(timebase() + HURRY);
+            }
+            if timebase() >= until {
+                match schedule::go_on(self.number, entry) {
+                    Some(later) => until = later,
+                    None => return Leave::Preempted,
+                }
+            } else if received.any && schedule::give_way(self.number) {
+                schedule::leave(self.number, entry);
+                return Leave::Preempted;
+            }
+        }
+    }
+
+    /// One visit of the guest.
+    fn enter(&mut self, partition: &Partition, regs: &mut Vcpu, until: u64) -> ExitCode {
+        let end = until.min(self.next_duty());
+        #[cfg(feature = "selftest")]
+        let end = crate::selftest::slice_end(end);
+        prepare_stay(regs, self.number, end);
+        let own = &CPUS[self.number];
+        own.lpid.store(partition.core().lpid.0, Ordering::SeqCst);
+        #[cfg(any(debug_assertions, feature = "selftest"))]
+        self.assert_shared_core(partition);
+        // SAFETY: EE is off as always, HSPRG0 is this CPU's, and the vCPU is no other CPU's. The partition's page table names nothing but
+        // its own memory, which is what the hpt crate sees to.
+        let exit = unsafe { world::run(regs) };
+        own.lpid.store(0, Ordering::SeqCst);
+        own.deadline.store(u64::MAX, Ordering::SeqCst);
+        partition.exits.count(exit);
+        exit
+    }
+
+    /// Threads of a core that must share a partition do.
+    #[cfg(any(debug_assertions, feature = "selftest"))]
+    fn assert_shared_core(&self, partition: &Partition) {
+        if !schedule::is_by_core() {
+            return;
+        }
+        let own = &CPUS[self.number];
+        let first = own.core.load(Ordering::Relaxed) as usize;
+        for sibling in CPUS.iter().skip(first).take(own.threads.load(Ordering::Relaxed) as usize) {
+            let lpid = sibling.lpid.load(Ordering::SeqCst);
+            assert!(
+                lpid == 0 || lpid == partition.core().lpid.0,
+                "cpu {} enters partition {} while its core runs partition {lpid}",
+                self.number,
+                partition.core().lpid.0
+            );
+        }
+    }
+
+    /// The vCPU, which has been charged, leaves the CPU. Nobody touches its registers here any more.
+    fn part(&mut self, mut entry: Entry<Task>, task: &Task, leave: Leave) {
+        let partition = &task.partition;
+        let vcpu = &partition.vcpus[task.server];
+        let presence = partition.presence(vcpu);
+        entry.vtime = vcpu.vtime.load(Ordering::Relaxed);
+        match leave {
+            Leave::Preempted => {
+                presence.whereabouts.ready();
+                schedule::enqueue(self.number, entry, Arrival::Preempted);
+            }
+            Leave::Yield(_) => {
+                presence.whereabouts.ready();
+                schedule::enqueue(self.number, entry, Arrival::Yielded);
+            }
+            Leave::Closed => {
+                presence.whereabouts.park();
+                life::parked(partition);
+            }
+            Leave::Wait(Waits::Start) => {
+                presence.whereabouts.park();
+                partition.unjoined.fetch_sub(1, Ordering::SeqCst);
+                vcpu.set_waits(Waits::Start);
+                life::parked(partition);
+            }
+            Leave::Wait(waits) => {
+                vcpu.set_waits(waits);
+                self.put_to_sleep(entry, task, waits);
+            }
+        }
+    }
+
+    /// Blocks the vCPU, unless what it waits for has come meanwhile.
+    fn put_to_sleep(&mut self, entry: Entry<Task>, task: &Task, waits: Waits) {
+        let partition = &task.partition;
+        let vcpu = &partition.vcpus[task.server];
+        let presence = partition.presence(vcpu);
+        // SAFETY: it still runs here, as far as anybody knows.
+        let expires = unsafe { vcpu.regs() }.dec_expires;
+        let expires = if waits == Waits::Event { expires } else { u64::MAX };
+        self.sleepers.retain(|(_, slot)| *slot != presence.slot);
+        if expires != u64::MAX {
+            self.sleepers.push((expires, presence.slot));
+        }
+        vcpu.wakes_at.store(expires, Ordering::SeqCst);
+        presence.whereabouts.block();
+        let come = reason_to_run(partition, vcpu, waits, expires) || partition.core().closed.load(Ordering::SeqCst);
+        if come && matches!(presence.whereabouts.wake(), Wake::Hand(_)) {
+            vcpu.ready_at.store(timebase(), Ordering::Relaxed);
+            schedule::enqueue(self.number, entry, Arrival::Woken);
+        }
     }
 }
 
-fn define(map: &Map, features: &CpuFeatures) -> Result<Partition, String> {
-    let archive = map.archive.ok_or("boot archive: the machine was started without one (QEMU's -initrd)")?;
-    // SAFETY: the firmware put the archive there, the memory map keeps it reserved, and nobody writes to it.
-    let archive: &'static [u8] = unsafe {
-        core::slice::from_raw_parts(HostReal(archive.start).ea() as *const u8, archive.len() as usize)
-    };
-    let bundle = Bundle::open(archive).map_err(|error| format!("{error}"))?;
-    let [table] = bundle.manifest().partitions.as_slice() else {
-        return Err(format!(
-            "{}: one partition is supported, it has {}",
-            bundle::MANIFEST,
-            bundle.manifest().partitions.len()
-        ));
-    };
-    Partition::define(Lpid(1), table, |name| bundle.file(name), features)
-        .map_err(|why| format!("partition {}: {why}", table.name))
+/// What has come to a CPU.
+struct Received {
+    /// Anything.
+    any: bool,
+    /// A vCPU of the partition that runs there.
+    kin: bool,
 }
 
-/// Runs the partition's vCPUs in turn until it ends.
-fn run(partition: &mut Partition) -> After {
-    // The vCPU whose registers are in the machine, the one that has the CPU, and the one whose turn it is.
-    let (mut loaded, mut running, mut turn) = (None, None, 0);
-    let mut next_poll = 0;
-    loop {
-        let n = partition.vcpus.len();
-        if timebase() >= next_poll {
-            poll_console(partition);
-            next_poll = timebase() + SLICE;
-            // The slice may have ended while virtual mode worked for the vCPU: it is over all the same.
-            if let Some(server) = running.take().filter(|_| n > 1) {
-                dispatch::leave(&mut partition.vcpus[server], partition.memory, Reason::Preempted);
-                turn = server + 1;
-            }
-        }
-        let Some(server) = (0..n).map(|i| (turn + i) % n).find(|s| partition.vcpus[*s].wants_cpu()) else {
-            if partition.vcpus.iter().all(|vcpu| vcpu.state == State::Stopped) {
-                return After::Stop(format!(
-                    "partition {}: all its vCPUs have stopped themselves",
-                    partition.name
-                ));
-            }
-            sleep(partition, next_poll);
-            continue;
-        };
-        (running, turn) = (Some(server), server);
-        if loaded != Some(server) {
-            // SAFETY: the registers are those of the vCPU in `loaded`; nobody has used them since.
-            unsafe {
-                if let Some(old) = loaded {
-                    let old: &mut crate::partition::VirtualCpu = &mut partition.vcpus[old];
-                    context::save(partition.core.features.generation, old.regs.context.get_mut());
-                }
-                context::load(
-                    partition.core.features.generation,
-                    partition.vcpus[server].regs.context.get_mut(),
-                );
-            }
-            loaded = Some(server);
-        }
-        dispatch::enter(&mut partition.vcpus[server], partition.memory);
-        match enter(partition, server, next_poll) {
-            After::Continue => {}
-            After::Yield => {
-                (running, turn) = (None, server + 1);
-                let vcpu = &mut partition.vcpus[server];
-                let reason = if vcpu.state == State::Runnable { Reason::Preempted } else { Reason::Ceded };
-                // Alone, it goes on at once.
-                if n > 1 || reason == Reason::Ceded {
-                    dispatch::leave(vcpu, partition.memory, reason);
-                }
-            }
-            After::Reboot => {
-                hcall::drain(partition);
-                log!("{} reboots", partition.name);
-                if let Err(why) = partition.start() {
-                    return After::Stop(why);
-                }
-                (loaded, running, turn) = (None, None, 0);
-            }
-            end @ (After::PowerOff | After::Stop(_)) => return end,
+/// Does a vCPU have a reason to run, whatever it was woken for?
+fn wanted(partition: &Partition, vcpu: &VirtualCpu, regs: &Vcpu) -> bool {
+    reason_to_run(partition, vcpu, vcpu.waits(), regs.dec_expires)
+}
+
+/// Has what it waits for come?
+fn reason_to_run(partition: &Partition, vcpu: &VirtualCpu, waits: Waits, expires: u64) -> bool {
+    let presence = partition.presence(vcpu);
+    match waits {
+        Waits::Nothing => true,
+        Waits::Start => false,
+        Waits::Prod => presence.is_prodded(),
+        Waits::Event => {
+            (timebase().wrapping_sub(expires) as i64) >= 0
+                || partition.core().xics.pending(vcpu.server as u32)
+                || presence.is_prodded()
         }
     }
 }
 
-/// One stay in the guest, and what it led to.
-fn enter(partition: &mut Partition, server: usize, slice_end: u64) -> After {
-    #[cfg(feature = "selftest")]
-    let slice_end = crate::selftest::slice_end(slice_end);
-    let regs = &mut *partition.vcpus[server].regs;
-    prepare_stay(regs, slice_end);
-    CURRENT.store(regs, Ordering::Relaxed);
-    // SAFETY: EE is off as always, HSPRG0 is this CPU's, and there is no other CPU. The partition's page table names
-    // nothing but its own memory, which is what the hpt crate sees to.
-    let exit = unsafe { world::run(regs) };
-    trace::record(exit, regs, timebase());
-    partition.exits.count(exit);
+/// What a guest was left for.
+fn handle(exit: ExitCode, mut guest: Guest<'_>) -> After {
     match exit {
-        ExitCode::Hcall => hcall::handle(partition, server),
-        ExitCode::Storage => storage::handle(partition, server),
-        ExitCode::Slice | ExitCode::Yield => After::Yield,
-        ExitCode::HostInterrupt => {
-            opal::poll_events();
-            After::Continue
-        }
-        ExitCode::Cede => {
-            partition.vcpus[server].state = State::Ceded;
-            After::Yield
-        }
+        ExitCode::Hcall => hcall::handle(&mut guest),
+        ExitCode::Storage => storage::handle(&mut guest),
+        ExitCode::Facility => facility::handle(&mut guest),
+        ExitCode::Slice | ExitCode::HostInterrupt => After::Continue,
+        ExitCode::Yield => After::Yield(usize::try_from(guest.regs.gpr[4]).ok()),
+        ExitCode::Cede => After::Wait(Waits::Event),
         ExitCode::MachineCheck | ExitCode::Unexpected => {
-            let regs = &partition.vcpus[server].regs;
-            After::Stop(format!(
+            let regs = &guest.regs;
+            After::End(Ending::Crash(format!(
                 "partition {}: {} interrupt ({:#x}) at {:#x}, msr {:#x}",
-                partition.name,
+                guest.partition.name,
                 Vector(regs.vector).name(),
                 regs.vector,
                 regs.pc,
                 regs.msr
-            ))
+            )))
         }
     }
 }
 
-/// What the partition has put on its console goes out, and typed bytes go to it, as many as it has room for.
-fn poll_console(partition: &mut Partition) {
-    opal::poll_events();
-    hcall::flush(partition);
-    let mut bytes = [0; 64];
-    let room = partition.vty.input.room().min(bytes.len());
-    let n = opal::console_read(&mut bytes[..room]);
-    if n != 0 {
-        partition.type_in(&bytes[..n]);
-    }
-}
-
-/// Nothing to run: until the first decrementer or the next look at the console.
-fn sleep(partition: &mut Partition, next_poll: u64) {
-    let wake = partition
-        .vcpus
-        .iter()
-        .filter(|vcpu| vcpu.state == State::Ceded)
-        .map(|vcpu| vcpu.regs.dec_expires)
-        .fold(next_poll, u64::min);
-    hcall::flush(partition);
-    let left = wake.saturating_sub(timebase());
-    if left > 0 {
-        // SAFETY: DEC is the hypervisor's while no guest runs.
-        unsafe { mtspr::<{ spr::DEC }>(left.min(i32::MAX as u64)) };
-        idle::sleep(&partition.core.features);
-    }
-}
-
-/// What ran when the hypervisor crashed, and what came before.
+/// What ran on this CPU when the hypervisor crashed, and what came before.
 pub fn epitaph() {
-    // SAFETY: vCPUs are never freed; a torn read of registers is good enough for a crash report.
-    if let Some(regs) = unsafe { CURRENT.load(Ordering::Relaxed).as_ref() } {
-        // SAFETY: partitions are never freed, either.
-        let lpid = unsafe { (*regs.partition).lpid.0 };
+    let current = ACCOUNTS[percpu::number() % MAX_CPUS].current.load(Ordering::Relaxed);
+    // SAFETY: the vCPU that runs here, or ran last. If its partition has been undefined since, the words are stale; they are
+    // memory of the hypervisor's, and a torn read of registers is good enough for a crash report.
+    if let Some(regs) = unsafe { current.as_ref() } {
         log!(
-            "  last in partition {lpid}, vCPU {}: pc {:016x} msr {:016x} lr {:016x}",
+            "  cpu {} last in vCPU {}: lpid {} pc {:016x} msr {:016x} lr {:016x}",
+            percpu::number(),
             regs.server,
+            regs.lpid,
             regs.pc,
             regs.msr,
             regs.lr
@@ -239,5 +442,5 @@ pub fn epitaph() {
             regs.gpr[5]
         );
     }
-    trace::dump();
+    trace::dump(None);
 }

@@ -1,75 +1,41 @@
-//! The last exits to virtual mode, for epitaphs and for the last words on a partition that was stopped.
+//! Reading the trace: the rings of all CPUs, for the monitor, for epitaphs and for the last words on a partition that crashed.
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use alloc::vec::Vec;
 
-use realmode::layout::{ExitCode, Vcpu};
+use ::trace::Record;
+use power::Lpid;
 
-use crate::console;
-use crate::log;
+use crate::{console, cpus, log, percpu};
 
-/// How many are kept.
-const LENGTH: usize = 16;
+/// How many events an epitaph shows.
+const LAST: usize = 16;
 
-/// An exit: when, why and where. Written by the CPU that runs guests, read by whoever writes the epitaph.
-struct Event {
-    at: AtomicU64,
-    code: AtomicU64,
-    server: AtomicU64,
-    pc: AtomicU64,
-    detail: AtomicU64,
+/// What the rings of all CPUs hold, in no order.
+fn all() -> impl Iterator<Item = Record> {
+    (0..cpus::count()).filter_map(|cpu| Some((cpu, percpu::ring(cpu)?))).flat_map(|(cpu, ring)| ring.records(cpu as u32))
 }
 
-impl Event {
-    /// None yet.
-    const fn none() -> Event {
-        Event {
-            at: AtomicU64::new(0),
-            code: AtomicU64::new(0),
-            server: AtomicU64::new(0),
-            pc: AtomicU64::new(0),
-            detail: AtomicU64::new(0),
+/// What the rings of all CPUs hold, oldest first.
+pub fn records() -> Vec<Record> {
+    let mut records: Vec<Record> = all().collect();
+    ::trace::sort(&mut records);
+    records
+}
+
+/// Prints the last events of all partitions, or of one. Allocates nothing: the hypervisor may be dying.
+pub fn dump(lpid: Option<Lpid>) {
+    let mut last: [Option<Record>; LAST] = [None; LAST];
+    for record in all().filter(|record| lpid.is_none_or(|lpid| lpid == record.event.lpid)) {
+        // The oldest one of those that are kept, or an empty place, which is older.
+        let time = |kept: &Option<Record>| kept.map_or(0, |kept| kept.event.time);
+        if let Some(oldest) = last.iter_mut().min_by_key(|kept| time(kept))
+            && time(oldest) <= record.event.time
+        {
+            *oldest = Some(record);
         }
     }
-}
-
-static EVENTS: [Event; LENGTH] = [const { Event::none() }; LENGTH];
-static NEXT: AtomicUsize = AtomicUsize::new(0);
-
-/// Notes an exit.
-pub fn record(exit: ExitCode, regs: &Vcpu, now: u64) {
-    let event = &EVENTS[NEXT.load(Ordering::Relaxed) % LENGTH];
-    let detail = match exit {
-        ExitCode::Hcall => regs.gpr[3],
-        ExitCode::Storage => regs.fault.ea,
-        ExitCode::MachineCheck | ExitCode::Unexpected => regs.vector,
-        _ => 0,
-    };
-    event.at.store(now, Ordering::Relaxed);
-    event.code.store(exit as u64, Ordering::Relaxed);
-    event.server.store(u64::from(regs.server), Ordering::Relaxed);
-    event.pc.store(regs.pc, Ordering::Relaxed);
-    event.detail.store(detail, Ordering::Relaxed);
-    NEXT.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Prints what is kept, oldest first.
-pub fn dump() {
-    let end = NEXT.load(Ordering::Relaxed);
-    for n in end.saturating_sub(LENGTH)..end {
-        let event = &EVENTS[n % LENGTH];
-        let code = ExitCode::from_raw(event.code.load(Ordering::Relaxed));
-        let detail = event.detail.load(Ordering::Relaxed);
-        let what = match code {
-            ExitCode::Hcall => power::Hcall(detail).name().unwrap_or("an unknown hypercall"),
-            ExitCode::Storage => "at address",
-            ExitCode::MachineCheck | ExitCode::Unexpected => "vector",
-            _ => "",
-        };
-        log!(
-            "  {:>12} us: vCPU {} left at {:016x}: {code:?}, {what} {detail:#x}",
-            console::micros(event.at.load(Ordering::Relaxed)),
-            event.server.load(Ordering::Relaxed),
-            event.pc.load(Ordering::Relaxed),
-        );
+    last.sort_unstable_by_key(|kept| kept.map_or(0, |kept| kept.event.time));
+    for Record { cpu, event } in last.into_iter().flatten() {
+        log!("  {:>12} us: cpu {cpu}, vCPU {}.{}: {}", console::micros(event.time), event.lpid.0, event.vcpu, event.what);
     }
 }

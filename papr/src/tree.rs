@@ -26,7 +26,7 @@ pub const FIRST_VTY: u32 = 0x7100_0000;
 /// - `hcall-pft`: H_ENTER, H_REMOVE, H_PROTECT, H_READ, H_CLEAR_MOD, H_CLEAR_REF; `hcall-bulk`: H_BULK_REMOVE
 /// - `hcall-term`: H_GET_TERM_CHAR, H_PUT_TERM_CHAR; `hcall-dabr`: H_SET_DABR; `hcall-sprg0`: H_SET_SPRG0
 /// - `hcall-interrupt`: H_XIRR, H_CPPR, H_EOI, H_IPI, H_IPOLL; `hcall-copy`: H_PAGE_INIT
-/// - `hcall-splpar`: H_REGISTER_VPA, H_CEDE, H_CONFER, H_PROD; `hcall-set-mode`: H_SET_MODE
+/// - `hcall-splpar`: H_REGISTER_VPA, H_CEDE, H_CONFER, H_PROD; `hcall-join`: H_JOIN; `hcall-set-mode`: H_SET_MODE
 /// - `hcall-debug`: H_LOGICAL_CI_LOAD and its kin
 ///
 /// H_RANDOM has no name here but a node: see [`GuestConfig::random`].
@@ -36,6 +36,7 @@ pub const HYPERTAS: &[&str] = &[
     "hcall-dabr",
     "hcall-interrupt",
     "hcall-splpar",
+    "hcall-join",
     "hcall-bulk",
     "hcall-set-mode",
     "hcall-sprg0",

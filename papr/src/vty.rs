@@ -4,27 +4,23 @@
 //! Owned by one holder at a time: the lock around it is the caller's. Nothing here allocates or waits; what does not
 //! fit is refused, and the guest is told H_BUSY and tries again.
 
+use alloc::boxed::Box;
+use alloc::vec;
+
 use power::Status;
 
-/// A bounded queue of bytes. `N` is at least 1.
+/// A bounded queue of bytes.
 #[derive(Clone, Debug)]
-pub struct Ring<const N: usize> {
-    bytes: [u8; N],
+pub struct Ring {
+    bytes: Box<[u8]>,
     head: usize,
     len: usize,
 }
 
-impl<const N: usize> Default for Ring<N> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<const N: usize> Ring<N> {
-    /// An empty one.
-    pub const fn new() -> Self {
-        const { assert!(N > 0) };
-        Ring { bytes: [0; N], head: 0, len: 0 }
+impl Ring {
+    /// An empty one with room for `capacity` bytes, at least one.
+    pub fn new(capacity: usize) -> Self {
+        Ring { bytes: vec![0; capacity.max(1)].into_boxed_slice(), head: 0, len: 0 }
     }
 
     /// Bytes waiting.
@@ -37,16 +33,21 @@ impl<const N: usize> Ring<N> {
         self.len == 0
     }
 
+    fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Bytes that still fit.
-    pub const fn room(&self) -> usize {
-        N - self.len
+    pub fn room(&self) -> usize {
+        self.capacity() - self.len
     }
 
     /// Append as much as fits, from the front of `bytes`; how much that was.
     pub fn push(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.room());
+        let (start, capacity) = (self.head + self.len, self.capacity());
         for (i, b) in bytes.iter().take(n).enumerate() {
-            if let Some(slot) = self.bytes.get_mut((self.head + self.len + i) % N) {
+            if let Some(slot) = self.bytes.get_mut((start + i) % capacity) {
                 *slot = *b;
             }
         }
@@ -61,6 +62,15 @@ impl<const N: usize> Ring<N> {
             self.push(bytes);
         }
         fits
+    }
+
+    /// Append all; what does not fit pushes the oldest bytes out. How many were lost that way.
+    pub fn push_over(&mut self, bytes: &[u8]) -> usize {
+        let lost = bytes.len().saturating_sub(self.room());
+        self.consume(lost);
+        let kept = bytes.len().min(self.capacity());
+        self.push(bytes.get(bytes.len() - kept..).unwrap_or(&[]));
+        lost
     }
 
     /// The first byte, left in place.
@@ -78,17 +88,18 @@ impl<const N: usize> Ring<N> {
     /// What waits, in order, as two contiguous pieces; the second one is empty unless the data wraps around.
     pub fn chunks(&self) -> (&[u8], &[u8]) {
         let end = self.head + self.len;
-        if end <= N {
+        let capacity = self.capacity();
+        if end <= capacity {
             (self.bytes.get(self.head..end).unwrap_or(&[]), &[])
         } else {
-            (self.bytes.get(self.head..).unwrap_or(&[]), self.bytes.get(..end - N).unwrap_or(&[]))
+            (self.bytes.get(self.head..).unwrap_or(&[]), self.bytes.get(..end - capacity).unwrap_or(&[]))
         }
     }
 
     /// Drop the first `n` bytes (or all, if there are fewer): the second half of reading [`Self::chunks`].
     pub fn consume(&mut self, n: usize) {
         let n = n.min(self.len);
-        self.head = (self.head + n) % N;
+        self.head = (self.head + n) % self.capacity();
         self.len -= n;
     }
 
@@ -99,28 +110,33 @@ impl<const N: usize> Ring<N> {
     }
 }
 
-/// One terminal. `OUT` bytes wait for the reader, `IN` bytes for the guest.
-#[derive(Clone, Debug, Default)]
-pub struct Vty<const OUT: usize, const IN: usize> {
+/// One terminal.
+#[derive(Clone, Debug)]
+pub struct Vty {
     /// From the guest.
-    pub output: Ring<OUT>,
+    pub output: Ring,
     /// To the guest. Its interrupt is to be asserted while this is not empty.
-    pub input: Ring<IN>,
+    pub input: Ring,
 }
 
-impl<const OUT: usize, const IN: usize> Vty<OUT, IN> {
-    /// Nothing in either direction.
-    pub const fn new() -> Self {
-        Vty { output: Ring::new(), input: Ring::new() }
+impl Vty {
+    /// Nothing in either direction; so many bytes wait for the reader at most, and for the guest.
+    pub fn new(output: usize, input: usize) -> Self {
+        Vty { output: Ring::new(output), input: Ring::new(input) }
     }
 
-    /// H_PUT_TERM_CHAR with r5 (a length), r6 and r7 (the bytes). More than sixteen bytes is H_PARAMETER. All the
-    /// bytes are taken, or none and the answer is H_BUSY.
-    pub fn put_term_char(&mut self, length: u64, high: u64, low: u64) -> Status {
+    /// H_PUT_TERM_CHAR with r5 (a length), r6 and r7 (the bytes). More than sixteen bytes is H_PARAMETER. If somebody reads
+    /// the terminal, all the bytes are taken, or none and the answer is H_BUSY; if nobody does, they are taken and the oldest
+    /// ones give way.
+    pub fn put_term_char(&mut self, length: u64, high: u64, low: u64, read: bool) -> Status {
         let bytes = unpack(high, low);
         let Some(bytes) = usize::try_from(length).ok().and_then(|n| bytes.get(..n)) else {
             return Status::PARAMETER;
         };
+        if !read {
+            self.output.push_over(bytes);
+            return Status::SUCCESS;
+        }
         if self.output.push_all(bytes) { Status::SUCCESS } else { Status::BUSY }
     }
 
@@ -173,21 +189,34 @@ mod tests {
 
     #[test]
     fn put_is_all_or_nothing() {
-        let mut v = Vty::<20, 4>::new();
+        let mut v = Vty::new(20, 4);
         let (high, low) = pack(*b"0123456789abcdef");
-        assert_eq!(v.put_term_char(17, high, low), Status::PARAMETER);
-        assert_eq!(v.put_term_char(!0, high, low), Status::PARAMETER);
-        assert_eq!(v.put_term_char(0, high, low), Status::SUCCESS);
-        assert_eq!(v.put_term_char(16, high, low), Status::SUCCESS);
-        assert_eq!(v.put_term_char(5, high, low), Status::BUSY);
-        assert_eq!(v.put_term_char(4, high, low), Status::SUCCESS);
+        assert_eq!(v.put_term_char(17, high, low, true), Status::PARAMETER);
+        assert_eq!(v.put_term_char(!0, high, low, true), Status::PARAMETER);
+        assert_eq!(v.put_term_char(0, high, low, true), Status::SUCCESS);
+        assert_eq!(v.put_term_char(16, high, low, true), Status::SUCCESS);
+        assert_eq!(v.put_term_char(5, high, low, true), Status::BUSY);
+        assert_eq!(v.put_term_char(4, high, low, true), Status::SUCCESS);
         assert_eq!(v.output.chunks().0, b"0123456789abcdef0123");
         assert_eq!(v.output.room(), 0);
     }
 
     #[test]
+    fn without_a_reader_the_oldest_gives_way() {
+        let mut v = Vty::new(20, 4);
+        let (high, low) = pack(*b"0123456789abcdef");
+        for _ in 0..3 {
+            assert_eq!(v.put_term_char(16, high, low, false), Status::SUCCESS);
+        }
+        let (a, b) = v.output.chunks();
+        assert_eq!([a, b].concat(), b"cdef0123456789abcdef");
+        assert_eq!(v.output.push_over(&[b'x'; 30]), 30);
+        assert_eq!(v.output.pop(), Some(b'x'));
+    }
+
+    #[test]
     fn get_takes_sixteen_and_minds_nul() {
-        let mut v = Vty::<1, 64>::new();
+        let mut v = Vty::new(1, 64);
         assert_eq!(v.get_term_char(), (0, 0, 0));
         assert!(v.input.push_all(b"a\r\0b"));
         assert_eq!(v.get_term_char(), (2, u64::from_be_bytes(*b"a\r\0\0\0\0\0\0"), 0));
@@ -199,8 +228,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ring_is_a_queue(ops in prop::collection::vec((0..3u8, prop::collection::vec(any::<u8>(), 0..9)), 0..200)) {
-            let mut ring = Ring::<11>::new();
+        fn ring_is_a_queue(ops in prop::collection::vec((0..4u8, prop::collection::vec(any::<u8>(), 0..9)), 0..200)) {
+            let mut ring = Ring::new(11);
             let mut model = VecDeque::new();
             for (op, bytes) in ops {
                 match op {
@@ -213,6 +242,11 @@ mod tests {
                         let n = bytes.len().min(model.len());
                         ring.consume(bytes.len());
                         model.drain(..n);
+                    }
+                    2 => {
+                        ring.push_over(&bytes);
+                        model.extend(&bytes);
+                        model.drain(..model.len().saturating_sub(11));
                     }
                     _ => prop_assert_eq!(ring.pop(), model.pop_front()),
                 }

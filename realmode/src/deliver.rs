@@ -5,6 +5,7 @@ use power::interrupt::Vector;
 use power::regs::{Lpcr, Msr};
 use power::spr;
 
+use crate::host;
 use crate::instructions::{mfspr, mtspr, timebase};
 use crate::layout::Vcpu;
 
@@ -71,11 +72,13 @@ pub fn deliver_pending(vcpu: &mut Vcpu) {
     watch(vcpu, pending);
 }
 
-/// As [`deliver_pending`], for a vCPU that is about to be entered: gives it its interrupt or arranges to watch for
-/// MSR\[EE\], and sets the end of its stay, a timebase value.
-pub fn prepare_stay(vcpu: &mut Vcpu, slice_end: u64) {
+/// As [`deliver_pending`], for a vCPU that is about to be entered on CPU `cpu`: gives it its interrupt or arranges to watch for
+/// MSR\[EE\], sets how the guest takes interrupts, and the end of its stay, a timebase value.
+pub fn prepare_stay(vcpu: &mut Vcpu, cpu: usize, slice_end: u64) {
     // SAFETY: a vCPU's partition outlives it.
     let partition = unsafe { &*vcpu.partition };
+    let mode = Lpcr::ILE | Lpcr::AIL;
+    vcpu.lpcr = vcpu.lpcr & !mode.bits() | (partition.interrupt_mode() & mode).bits();
     let pending = partition.xics.pending(vcpu.server);
     let now = pending && vcpu.msr().contains(Msr::EE);
     if now {
@@ -86,18 +89,32 @@ pub fn prepare_stay(vcpu: &mut Vcpu, slice_end: u64) {
     vcpu.lpcr = vcpu.lpcr & !Lpcr::MER.bits() | mer;
     vcpu.slice_end = slice_end;
     let watch_end = timebase().wrapping_add(WATCH_TICKS);
-    vcpu.hdec_at = if vcpu.watching_ee { slice_end.min(watch_end) } else { slice_end };
+    let end = if vcpu.watching_ee { slice_end.min(watch_end) } else { slice_end };
+    vcpu.hdec_at = host::shared_deadline(cpu, end);
 }
 
-/// Brings the end of the vCPU's stay forward: another vCPU of the partition has been given something to do, and may be
-/// waited for.
+/// The number of the CPU that a loaded vCPU runs on.
+#[inline(always)]
+pub fn cpu_of(vcpu: &Vcpu) -> usize {
+    // SAFETY: set by the entry that loaded it, to the CPU's own structure.
+    unsafe { (*vcpu.percpu).number as usize }
+}
+
+/// Makes HDEC fire at a time of the timebase. The vCPU is loaded.
+pub fn set_hdec(vcpu: &Vcpu, at: u64) {
+    let at = host::shared_deadline(cpu_of(vcpu), at);
+    // SAFETY: HDEC is the hypervisor's. Never negative: see world.S.
+    unsafe { mtspr::<{ spr::HDEC }>(at.saturating_sub(timebase())) };
+}
+
+/// Brings the end of the vCPU's stay forward: another vCPU of the partition, which waits for a CPU, has been given something to do,
+/// and may be waited for.
 pub fn hurry(vcpu: &mut Vcpu) {
     let soon = timebase().wrapping_add(HURRY_TICKS);
     if soon < vcpu.slice_end {
         vcpu.slice_end = soon;
         if !vcpu.watching_ee {
-            // SAFETY: HDEC is the hypervisor's.
-            unsafe { mtspr::<{ spr::HDEC }>(HURRY_TICKS) };
+            set_hdec(vcpu, soon);
         }
     }
 }
@@ -109,14 +126,12 @@ fn watch(vcpu: &mut Vcpu, on: bool) {
         vcpu.watching_ee = on;
         let mer = if on { Lpcr::MER.bits() } else { 0 };
         vcpu.lpcr = vcpu.lpcr & !Lpcr::MER.bits() | mer;
-        let now = timebase();
-        let left = vcpu.slice_end.saturating_sub(now);
-        let hdec = if on { left.min(WATCH_TICKS) } else { left };
-        // SAFETY: LPCR differs from the loaded one in MER only; HDEC is the hypervisor's.
+        let soon = timebase().wrapping_add(WATCH_TICKS);
+        set_hdec(vcpu, if on { vcpu.slice_end.min(soon) } else { vcpu.slice_end });
+        // SAFETY: LPCR differs from the loaded one in MER only.
         unsafe {
             let lpcr = mfspr::<{ spr::LPCR }>() & !Lpcr::MER.bits() | mer;
             mtspr::<{ spr::LPCR }>(lpcr);
-            mtspr::<{ spr::HDEC }>(hdec);
         }
     }
 }

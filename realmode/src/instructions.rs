@@ -69,3 +69,10 @@ pub fn slbfee(ea: u64) -> Option<u64> {
     }
     (cr & 0x2000_0000 != 0).then_some(value)
 }
+
+/// `yield`: lets the other threads of the core, or the emulator's other CPUs, get on while this one waits.
+#[inline(always)]
+pub fn pause() {
+    // SAFETY: a hint (Power ISA 3.0C, book II, 3.2).
+    unsafe { asm!("or 27, 27, 27", options(nomem, nostack, preserves_flags)) };
+}

@@ -2,16 +2,21 @@
 //! need virtual mode.
 #![allow(unsafe_code)] // called by assembly; reads the registers that describe the interrupt
 
+use core::sync::atomic::Ordering;
+
+use ::trace::{Outcome, Subject, What};
 use hpt::{Access, AccessKind, Fault, Resolved, Triage};
 use power::interrupt::{SRR1_ILLEGAL, Vector};
-use power::regs::{Dsisr, Lpcr, Msr};
+use power::regs::{Dsisr, Msr};
 use power::slb::SlbV;
-use power::{Ea, spr};
+use power::{Ea, Hcall, spr};
 
-use crate::deliver::{deliver_pending, inject};
+use crate::deliver::{cpu_of, deliver_pending, inject, set_hdec};
+use crate::host;
 use crate::instructions::{mfspr, mtspr, slbfee, timebase};
 use crate::layout::{ExitCode, StorageFault, Vcpu};
 use crate::machine::RealMode;
+use crate::trace::{count, record};
 
 /// What the assembly does next: 0 to return to the guest, or an [`ExitCode`].
 const RESUME: u64 = 0;
@@ -26,7 +31,21 @@ const TABLE_CAUSES: Dsisr = FETCH_CAUSES;
 /// HDSI and HISI (Power ISA 3.0C, book III, 6.5.18 and 6.5.19). `ea` is HDAR or the fetch's address, `cause` HDSISR or HSRR1.
 #[unsafe(no_mangle)]
 extern "C" fn rm_storage_fault(vcpu: &mut Vcpu, ea: u64, cause: u64, fetch: u64) -> u64 {
+    vcpu.left_at = timebase();
     let fetch = fetch != 0;
+    let mut cause = Dsisr::from_bits_retain(cause);
+    if fetch {
+        cause &= FETCH_CAUSES;
+    }
+    let outcome = storage_fault(vcpu, ea, cause, fetch);
+    record(vcpu, What::Fault { outcome, fetch, ea, cause: cause.bits() });
+    count(vcpu, Subject::Fault(outcome));
+    if outcome == Outcome::Escalated { ExitCode::Storage as u64 } else { RESUME }
+}
+
+/// Decides what a storage fault means and does what can be done at once.
+#[inline(always)]
+fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Outcome {
     // SAFETY: a vCPU's partition outlives it.
     let partition = unsafe { &*vcpu.partition };
     let msr = vcpu.msr();
@@ -35,13 +54,9 @@ extern "C" fn rm_storage_fault(vcpu: &mut Vcpu, ea: u64, cause: u64, fetch: u64)
         false => partition.vrma,
         true => match slbfee(ea) {
             Some(v) => SlbV(v),
-            None => return RESUME, // the segment has gone: the guest takes a segment interrupt of its own
+            None => return Outcome::Retried, // the segment has gone: the guest takes a segment interrupt of its own
         },
     };
-    let mut cause = Dsisr::from_bits_retain(cause);
-    if fetch {
-        cause &= FETCH_CAUSES;
-    }
     if !cause.intersects(TABLE_CAUSES) {
         return reflect(vcpu, ea, cause, fetch);
     }
@@ -59,25 +74,26 @@ extern "C" fn rm_storage_fault(vcpu: &mut Vcpu, ea: u64, cause: u64, fetch: u64)
     };
     let access = Access { ea: Ea(ea), slb, kind, problem_state: msr.contains(Msr::PR), amr, iamr };
     let escalation = match partition.mmu().triage(&Fault { access, cause }) {
-        Triage::Retry => return RESUME,
+        Triage::Retry => return Outcome::Retried,
         // In real mode the entry is not the guest's to insert: virtual mode does.
         Triage::Reflect(bits) if !translated && bits.contains(Dsisr::NOHPTE) => None,
         Triage::Reflect(bits) => return reflect(vcpu, ea, bits, fetch),
         // What backs the page may allow the access by now, and the entry only lag behind: one page of the host is many
         // of a guest that uses small ones.
         Triage::Escalate(escalation) => {
-            match partition.mmu().resolve(&RealMode::new(partition.lpid), &escalation, kind) {
-                Resolved::Installed | Resolved::Changed => return RESUME,
+            match partition.mmu().resolve(&RealMode::of(vcpu), &escalation, kind) {
+                Resolved::Installed => return Outcome::Resolved,
+                Resolved::Changed => return Outcome::Retried,
                 Resolved::Blocked(_) | Resolved::NoPage => Some(escalation),
             }
         }
     };
     vcpu.fault = StorageFault { ea, cause: cause.bits(), slb_v: slb.0, fetch, escalation };
-    ExitCode::Storage as u64
+    Outcome::Escalated
 }
 
 /// Gives the guest the storage interrupt that bare metal would.
-fn reflect(vcpu: &mut Vcpu, ea: u64, bits: Dsisr, fetch: bool) -> u64 {
+fn reflect(vcpu: &mut Vcpu, ea: u64, bits: Dsisr, fetch: bool) -> Outcome {
     if fetch {
         inject(vcpu, Vector::INST_STORAGE, bits.bits());
     } else {
@@ -88,14 +104,26 @@ fn reflect(vcpu: &mut Vcpu, ea: u64, bits: Dsisr, fetch: bool) -> u64 {
         }
         inject(vcpu, Vector::DATA_STORAGE, 0);
     }
-    RESUME
+    Outcome::Reflected
 }
 
 /// Everything else. `vcpu.pc` and `vcpu.msr` are the interrupted ones.
 #[unsafe(no_mangle)]
 extern "C" fn rm_interrupt(vcpu: &mut Vcpu, vector: u64) -> u64 {
+    vcpu.left_at = timebase();
     vcpu.vector = vector;
-    match Vector(vector) {
+    let vector = Vector(vector);
+    record(vcpu, What::Interrupt { vector: vector.0, pc: vcpu.pc });
+    let next = interrupt(vcpu, vector);
+    if next == RESUME {
+        count(vcpu, Subject::Interrupt(vector));
+    }
+    next
+}
+
+#[inline(always)]
+fn interrupt(vcpu: &mut Vcpu, vector: Vector) -> u64 {
+    match vector {
         Vector::HDEC => {
             // Spurious ones happen: HDEC does not forget that it passed zero.
             if timebase() >= vcpu.slice_end {
@@ -103,17 +131,21 @@ extern "C" fn rm_interrupt(vcpu: &mut Vcpu, vector: u64) -> u64 {
             }
             deliver_pending(vcpu);
             if !vcpu.watching_ee {
-                // SAFETY: HDEC is the hypervisor's.
-                unsafe { mtspr::<{ spr::HDEC }>(vcpu.slice_end.saturating_sub(timebase())) };
+                set_hdec(vcpu, vcpu.slice_end);
             }
             RESUME
         }
-        // Mediated: the guest can take now what it could not before. Otherwise the host's own.
-        Vector::EXTERNAL if vcpu.lpcr & Lpcr::MER.bits() != 0 => {
+        // Another CPU rings, or, if it is mediated, the guest can take now what it could not before.
+        Vector::EXTERNAL | Vector::HDOORBELL => {
+            let own = cpu_of(vcpu);
+            host::acknowledge(own);
+            if wanted(vcpu, own) {
+                return ExitCode::HostInterrupt as u64;
+            }
             deliver_pending(vcpu);
             RESUME
         }
-        Vector::EXTERNAL | Vector::HVI | Vector::HDOORBELL => ExitCode::HostInterrupt as u64,
+        Vector::HVI => ExitCode::HostInterrupt as u64,
         // Illegal for the guest: an instruction that does not exist, one of the hypervisor's, or a facility it does not have.
         Vector::HEA => {
             // SAFETY: set by the interrupt.
@@ -121,17 +153,25 @@ extern "C" fn rm_interrupt(vcpu: &mut Vcpu, vector: u64) -> u64 {
             inject(vcpu, Vector::PROGRAM, SRR1_ILLEGAL);
             RESUME
         }
-        Vector::HFACILITY => {
-            inject(vcpu, Vector::PROGRAM, SRR1_ILLEGAL);
-            RESUME
-        }
+        Vector::HFACILITY => ExitCode::Facility as u64,
         Vector::MACHINE_CHECK => ExitCode::MachineCheck as u64,
         _ => ExitCode::Unexpected as u64,
     }
 }
 
+/// Does virtual mode want this CPU, whose guest was interrupted by a ring?
+fn wanted(vcpu: &Vcpu, own: usize) -> bool {
+    // SAFETY: a vCPU's partition outlives it.
+    let closed = unsafe { (*vcpu.partition).closed.load(Ordering::SeqCst) };
+    let cpu = host::CPUS.get(own);
+    closed || cpu.is_some_and(|cpu| !cpu.mailbox.is_empty() || cpu.look.load(Ordering::SeqCst))
+}
+
 /// A hypercall that ended with a code of [`crate::hcalls::Special`]; `vcpu.pc` and `vcpu.msr` are current.
 #[unsafe(no_mangle)]
 extern "C" fn rm_hcall_special(vcpu: &mut Vcpu) -> u64 {
-    crate::hcalls::special(vcpu)
+    let number = Hcall(vcpu.gpr[3]);
+    let next = crate::hcalls::special(vcpu);
+    count(vcpu, Subject::Hcall(number));
+    next
 }

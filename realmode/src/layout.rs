@@ -3,10 +3,14 @@
 
 use core::cell::UnsafeCell;
 use core::mem::{offset_of, size_of};
+use core::sync::atomic::AtomicU64;
 
+pub use ::trace::ExitCode;
+use ::trace::Stats;
 use power::regs::Msr;
 
 use crate::partition::Partition;
+use crate::trace::Writer;
 
 /// What a CPU needs when it enters the hypervisor with nothing but HSPRG0: one for each host CPU.
 #[repr(C, align(128))]
@@ -42,6 +46,10 @@ pub struct PerCpu {
     pub emergency_stack: u64,
     /// r1 of the sleeping `idle` call; 0 when the CPU does not sleep.
     pub idle_r1: u64,
+    /// The CPU's number: its place in [`crate::host::CPUS`].
+    pub number: u64,
+    /// Its ring of trace events.
+    pub trace: Writer,
     /// The registers of the hypervisor at the crash.
     pub frame: CrashFrame,
 }
@@ -77,44 +85,6 @@ pub struct SlbEntry {
     pub e: u64,
     /// VSID, B and the page size.
     pub v: u64,
-}
-
-/// Why the guest was left for the virtual-mode hypervisor: the raw value that the assembly carries.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u64)]
-pub enum ExitCode {
-    /// A hypercall that real mode does not do: the number is in r3.
-    Hcall = 1,
-    /// A storage fault that needs its backing changed or its device emulated: `Vcpu::fault`.
-    Storage = 2,
-    /// The slice is over.
-    Slice = 3,
-    /// A host interrupt wants the virtual-mode hypervisor.
-    HostInterrupt = 4,
-    /// H_CEDE with nothing pending.
-    Cede = 5,
-    /// A machine check hit the guest.
-    MachineCheck = 6,
-    /// An interrupt that no guest should be able to cause.
-    Unexpected = 7,
-    /// H_CONFER or H_PROD: let another vCPU run.
-    Yield = 8,
-}
-
-impl ExitCode {
-    /// From the value that `enter_guest` returns.
-    pub const fn from_raw(raw: u64) -> ExitCode {
-        match raw {
-            1 => ExitCode::Hcall,
-            2 => ExitCode::Storage,
-            3 => ExitCode::Slice,
-            4 => ExitCode::HostInterrupt,
-            5 => ExitCode::Cede,
-            6 => ExitCode::MachineCheck,
-            8 => ExitCode::Yield,
-            _ => ExitCode::Unexpected,
-        }
-    }
 }
 
 /// A storage fault as real mode hands it to virtual mode.
@@ -187,7 +157,7 @@ pub struct Vcpu {
     pub slb: [SlbEntry; 32],
     /// The partition it belongs to.
     pub partition: *const Partition,
-    /// The host CPU it runs on.
+    /// The host CPU it runs on: set on each entry.
     pub percpu: *mut PerCpu,
     /// The server number: its identity in interrupt and CPU calls.
     pub server: u32,
@@ -195,6 +165,12 @@ pub struct Vcpu {
     pub heir: u32,
     /// The last storage fault that real mode escalated.
     pub fault: StorageFault,
+    /// The timebase when the guest was last left, be it only for real mode.
+    pub left_at: u64,
+    /// The ready part of its events' tags ([`::trace::tag`]); 0 while its partition is not traced.
+    pub trace_tag: AtomicU64,
+    /// What it is left for: its counters, which live as long as it does.
+    pub stats: *const Stats,
     /// An external interrupt is held back by EE=0: HDEC comes early to look again.
     pub watching_ee: bool,
     /// Registers that stay in the machine until another vCPU runs there.
@@ -217,8 +193,9 @@ pub struct Context {
 }
 
 impl Vcpu {
-    /// A vCPU at its partition's start: all registers zero.
-    pub fn new(partition: *const Partition, percpu: *mut PerCpu, server: u32) -> Vcpu {
+    /// A vCPU at its partition's start: all registers zero. It is not traced until `trace_tag` is set; `stats` are where its
+    /// CPU counts.
+    pub fn new(partition: *const Partition, percpu: *mut PerCpu, server: u32, stats: *const Stats) -> Vcpu {
         Vcpu {
             gpr: [0; 32],
             cr: 0,
@@ -247,6 +224,9 @@ impl Vcpu {
             server,
             heir: 0,
             fault: StorageFault::NONE,
+            left_at: 0,
+            trace_tag: AtomicU64::new(0),
+            stats,
             watching_ee: false,
             context: UnsafeCell::new(Context::INITIAL),
         }

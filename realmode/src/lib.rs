@@ -11,6 +11,7 @@
 pub mod layout;
 pub mod partition;
 pub mod sprs;
+pub mod trace;
 
 #[cfg(target_arch = "powerpc64")]
 pub mod context;
@@ -18,6 +19,8 @@ pub mod context;
 mod deliver;
 #[cfg(target_arch = "powerpc64")]
 mod hcalls;
+#[cfg(target_arch = "powerpc64")]
+pub mod host;
 #[cfg(target_arch = "powerpc64")]
 pub mod instructions;
 #[cfg(target_arch = "powerpc64")]

@@ -7,12 +7,18 @@ use core::arch::asm;
 use hpt::{Machine, tlbie_rb};
 use power::{HostReal, HpteR, HpteV, Lpid, PteIndex};
 
+use crate::layout::Vcpu;
+use crate::partition::Residency;
+
 /// Bytes of a cache block on all supported processors.
 pub const CACHE_BLOCK: u64 = 128;
 
 /// The TLBs and memory as a partition's page table uses them. At most `LIMIT` bytes are zeroed or copied in one go.
 pub struct Hardware<const LIMIT: u64> {
     lpid: Lpid,
+    /// Who may hold translations, and which CPU this is, if the partition's LPID is loaded there: only then may an invalidation
+    /// be local to it.
+    local: Option<(&'static Residency, u64)>,
 }
 
 /// In real mode: no more than a large page of the smaller kind, so that interrupts do not wait long.
@@ -20,11 +26,29 @@ pub type RealMode = Hardware<{ 64 << 10 }>;
 /// In virtual mode.
 pub type VirtualMode = Hardware<{ u64::MAX }>;
 
-impl<const LIMIT: u64> Hardware<LIMIT> {
+impl RealMode {
+    /// For the translations of a vCPU's partition, on the CPU where it is loaded.
+    #[inline(always)]
+    pub fn of(vcpu: &Vcpu) -> Self {
+        // SAFETY: a vCPU's partition outlives it, and its CPU's structure is never freed.
+        let (partition, number) = unsafe { (&*vcpu.partition, (*vcpu.percpu).number) };
+        Hardware { lpid: partition.lpid, local: Some((&partition.residency, number)) }
+    }
+}
+
+impl VirtualMode {
     /// For a partition's translations.
     #[inline(always)]
     pub fn new(lpid: Lpid) -> Self {
-        Hardware { lpid }
+        Hardware { lpid, local: None }
+    }
+}
+
+impl<const LIMIT: u64> Hardware<LIMIT> {
+    /// Is this the only CPU that may hold translations? Asked when the page table has been changed.
+    #[inline(always)]
+    fn is_local(&self) -> bool {
+        self.local.is_some_and(|(residency, number)| residency.is_only(number))
     }
 }
 
@@ -33,17 +57,31 @@ impl<const LIMIT: u64> Machine for Hardware<LIMIT> {
 
     #[inline(always)]
     fn tlb_invalidate(&self, index: PteIndex, v: HpteV, r: HpteR) {
-        // SAFETY: forgetting a translation is always allowed; the operand is of the ISA's form.
+        crate::instructions::ptesync();
+        let rb = tlbie_rb(v, r, index);
+        // SAFETY: forgetting a translation is always allowed; the operands are of the ISA's form. The word is `tlbiel r3`, with the
+        // LPID of LPIDR.
         unsafe {
-            asm!("ptesync", "tlbie {}, {}, 0, 0, 0", in(reg) tlbie_rb(v, r, index), in(reg) u64::from(self.lpid.0),
-                 options(nostack, preserves_flags));
+            if self.is_local() {
+                asm!(".long 0x7c001a24", in("r3") rb, options(nostack, preserves_flags));
+            } else {
+                asm!("tlbie {}, {}, 0, 0, 0", in(reg) rb, in(reg) u64::from(self.lpid.0), options(nostack, preserves_flags));
+            }
         }
+        #[cfg(feature = "count")]
+        count::note(self.is_local());
     }
 
     #[inline(always)]
     fn tlb_sync(&self) {
-        // SAFETY: only orders.
-        unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags)) };
+        // SAFETY: only orders. A CPU that has arrived since the invalidation has seen the page table as it is now.
+        unsafe {
+            if self.is_local() {
+                asm!("ptesync", options(nostack, preserves_flags));
+            } else {
+                asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags));
+            }
+        }
     }
 
     #[inline(always)]
@@ -81,6 +119,24 @@ impl<const LIMIT: u64> Machine for Hardware<LIMIT> {
         });
         // SAFETY: only orders.
         unsafe { asm!("sync", "isync", options(nostack, preserves_flags)) };
+    }
+}
+
+/// How many invalidations there were: only in builds that test which kind was chosen.
+#[cfg(feature = "count")]
+pub mod count {
+    use core::sync::atomic::{AtomicU64, Ordering};
+
+    static LOCAL: AtomicU64 = AtomicU64::new(0);
+    static GLOBAL: AtomicU64 = AtomicU64::new(0);
+
+    pub(super) fn note(local: bool) {
+        if local { &LOCAL } else { &GLOBAL }.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// `tlbiel` and `tlbie`, up to now.
+    pub fn so_far() -> (u64, u64) {
+        (LOCAL.load(Ordering::Relaxed), GLOBAL.load(Ordering::Relaxed))
     }
 }
 

@@ -1,11 +1,13 @@
 //! What the fast paths know of a partition.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hpt::{GuestMmu, Hpt, Slots};
 use papr::xics::Xics;
+use power::regs::Lpcr;
 use power::slb::SlbV;
 use power::{CpuFeatures, Lpid};
+use sched::{CpuSet, Whereabouts};
 
 /// A partition as real mode sees it. Everything in it is shared by all its vCPUs and is changed through atomics only.
 #[repr(C)]
@@ -24,6 +26,12 @@ pub struct Partition {
     pub xics: Xics<'static>,
     /// What the vCPUs know of each other, by server number.
     pub vcpus: &'static [Presence],
+    /// Which host CPUs may hold translations of it.
+    pub residency: Residency,
+    /// No vCPU of it may enter its guest: it is being stopped, or paused.
+    pub closed: AtomicBool,
+    /// LPCR\[ILE\] and \[AIL\] of its vCPUs.
+    pub interrupt_mode: AtomicU64,
 }
 
 impl Partition {
@@ -32,23 +40,84 @@ impl Partition {
     pub fn mmu(&self) -> GuestMmu<'_> {
         GuestMmu::new(&self.hpt, &self.slots)
     }
+
+    /// How its interrupts are taken.
+    pub fn interrupt_mode(&self) -> Lpcr {
+        Lpcr::from_bits_retain(self.interrupt_mode.load(Ordering::SeqCst))
+    }
 }
 
-/// What other vCPUs know of a vCPU.
-#[derive(Default)]
+/// What other vCPUs, and other CPUs, know of a vCPU.
 pub struct Presence {
     /// H_PROD came and nobody has slept since.
     prodded: AtomicBool,
+    /// Where it is.
+    pub whereabouts: Whereabouts,
+    /// Its number among all virtual processors of the host.
+    pub slot: usize,
+    /// The CPUs that it may run on.
+    pub allowed: CpuSet,
 }
 
 impl Presence {
-    /// Leaves a prod; the vCPU's next H_CEDE or H_CONFER returns at once.
+    /// Of a vCPU that is parked.
+    pub fn new(slot: usize, allowed: CpuSet) -> Presence {
+        Presence { prodded: AtomicBool::new(false), whereabouts: Whereabouts::parked(), slot, allowed }
+    }
+
+    /// Leaves a prod; the vCPU's next H_CEDE or H_CONFER returns at once. Whoever leaves one wakes it.
     pub fn prod(&self) {
-        self.prodded.store(true, Ordering::Release);
+        self.prodded.store(true, Ordering::SeqCst);
+    }
+
+    /// Has it been prodded?
+    pub fn is_prodded(&self) -> bool {
+        self.prodded.load(Ordering::SeqCst)
     }
 
     /// Takes the prod, if there is one.
     pub fn take_prod(&self) -> bool {
-        self.prodded.load(Ordering::Relaxed) && self.prodded.swap(false, Ordering::Acquire)
+        self.prodded.load(Ordering::Relaxed) && self.prodded.swap(false, Ordering::SeqCst)
+    }
+}
+
+/// Which host CPUs may hold translations of a partition in their TLBs: as long as it is one, invalidations are local to it.
+///
+/// A CPU enters itself before it enters the guest; who invalidates takes the entry from the page table before it looks here. Either
+/// the CPU is seen, and the invalidation goes to all, or the CPU's first look at the page table comes after the change.
+#[derive(Default)]
+pub struct Residency(AtomicU32);
+
+/// More than one.
+const SEVERAL: u32 = u32::MAX;
+
+impl Residency {
+    /// A CPU is about to run a vCPU of the partition. `alone` says that the partition has no other vCPU. True if the TLBs of all
+    /// CPUs must be rid of the partition first: its only vCPU has moved.
+    pub fn arrive(&self, cpu: usize, alone: bool) -> bool {
+        let own = cpu as u32 + 1;
+        let seen = self.0.load(Ordering::SeqCst);
+        if seen == own || seen == SEVERAL {
+            return false;
+        }
+        if alone {
+            self.0.store(own, Ordering::SeqCst);
+            return seen != 0;
+        }
+        if seen != 0 || self.0.compare_exchange(0, own, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            self.0.store(SEVERAL, Ordering::SeqCst);
+        }
+        false
+    }
+
+    /// No CPU holds any.
+    pub fn forget(&self) {
+        self.0.store(0, Ordering::SeqCst);
+    }
+
+    /// May only this CPU hold some?
+    #[inline(always)]
+    pub fn is_only(&self, cpu: u64) -> bool {
+        u64::from(self.0.load(Ordering::Relaxed)) == cpu + 1
     }
 }

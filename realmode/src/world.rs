@@ -57,6 +57,7 @@ global_asm!(
     PC_SEGMENTS = const offset_of!(PerCpu, linear_segments),
     PC_SLB_NEXT = const offset_of!(PerCpu, slb_next),
     PC_TOC = const offset_of!(PerCpu, toc),
+    PC_TRACE = const offset_of!(PerCpu, trace),
     PC_VCPU = const offset_of!(PerCpu, vcpu),
     V_AMR = const offset_of!(Vcpu, amr),
     V_CR = const offset_of!(Vcpu, cr),
@@ -67,6 +68,7 @@ global_asm!(
     V_GPR = const offset_of!(Vcpu, gpr),
     V_HDEC_AT = const offset_of!(Vcpu, hdec_at),
     V_IAMR = const offset_of!(Vcpu, iamr),
+    V_LEFT_AT = const offset_of!(Vcpu, left_at),
     V_LPCR = const offset_of!(Vcpu, lpcr),
     V_LPID = const offset_of!(Vcpu, lpid),
     V_LR = const offset_of!(Vcpu, lr),
@@ -78,7 +80,10 @@ global_asm!(
     V_SLB_COUNT = const offset_of!(Vcpu, slb_count),
     V_SRR0 = const offset_of!(Vcpu, srr0),
     V_SRR1 = const offset_of!(Vcpu, srr1),
+    V_STATS = const offset_of!(Vcpu, stats),
+    V_TRACE_TAG = const offset_of!(Vcpu, trace_tag),
     V_XER = const offset_of!(Vcpu, xer),
+    COUNTER_TICKS = const trace::stats::TICKS,
     EXIT_HCALL = const ExitCode::Hcall as u64,
     HCALL_MAX = const power::Hcall::MAX,
     HOST_DEVICE_VSID_HI = const HOST_DEVICE_VSID >> 16,
@@ -90,6 +95,11 @@ global_asm!(
     MSR_PR = const Msr::PR.bits(),
     RM_SPECIAL = const RM_SPECIAL,
     RM_TOO_HARD = const RM_TOO_HARD,
+    STATS_REFUSED = const trace::stats::REFUSED,
+    TRACE_CODE = const trace::event::CODE_SHIFT,
+    TRACE_ENTRY = const trace::event::kind::ENTRY,
+    TRACE_EXIT = const trace::event::kind::EXIT,
+    TRACE_STAMP = const trace::event::STAMP_SHIFT,
 );
 
 #[allow(improper_ctypes)] // the assembly knows the offsets it uses, and nothing else

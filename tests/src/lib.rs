@@ -66,6 +66,14 @@ impl Machine {
         }
     }
 
+    /// The most threads that a core of it has.
+    pub const fn threads_per_core(self) -> u32 {
+        match self {
+            Machine::PowerNv8 => 8,
+            Machine::PowerNv9 | Machine::PowerNv10 => 4,
+        }
+    }
+
     /// QEMU's name of its processor for the pseries machine.
     pub const fn cpu(self) -> &'static str {
         match self {
@@ -90,16 +98,68 @@ pub enum Source {
     Linux {
         /// The shell script that is installed as `/init` (busybox `sh`, applets by `/bin/busybox --install`).
         init: &'static str,
+        /// Programs of the `guests` crate that run under Linux; each is in `/bin` under its name.
+        programs: &'static [&'static str],
     },
-    /// The hypervisor built with its `selftest` feature.
-    Selftest {
-        /// Its bootargs, which name the test.
-        arguments: &'static str,
-        /// The program of the `guests` crate that it is given.
-        bin: &'static str,
+    /// Several partitions, as a manifest says. It says all about them: `guest_memory`, `huge_pages`, `vcpus` and `append` of
+    /// the case are not used.
+    Partitions {
+        /// The text of `partitions.toml`.
+        manifest: &'static str,
+        /// The archive's files, by the names that the manifest uses.
+        files: &'static [(&'static str, PackedFile)],
     },
     /// An archive handed over as it is: foreign, truncated or hostile.
     Bundle(fn() -> Vec<u8>),
+}
+
+/// A file that partitions boot from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PackedFile {
+    /// A program of the `guests` crate.
+    Guest {
+        /// Its name: `guests/src/bin/<bin>.rs`.
+        bin: &'static str,
+        /// Which of its two builds.
+        endian: Endian,
+    },
+    /// Debian's kernel for ppc64el.
+    DebianKernel,
+    /// An initramfs with busybox.
+    Initramfs {
+        /// The shell script that is installed as `/init`.
+        init: &'static str,
+        /// Programs of the `guests` crate that run under Linux; each is in `/bin` under its name.
+        programs: &'static [&'static str],
+    },
+}
+
+impl Source {
+    /// The files that the runner puts into the archive. For one partition their names are `kernel` and `initrd`.
+    pub fn files(&self) -> Vec<(&'static str, PackedFile)> {
+        match *self {
+            Source::Guest { bin, endian } => vec![("kernel", PackedFile::Guest { bin, endian })],
+            Source::Linux { init, programs } => {
+                vec![
+                    ("kernel", PackedFile::DebianKernel),
+                    ("initrd", PackedFile::Initramfs { init, programs }),
+                ]
+            }
+            Source::Partitions { files, .. } => files.to_vec(),
+            Source::Bundle(_) => Vec::new(),
+        }
+    }
+}
+
+impl PackedFile {
+    /// The programs of the `guests` crate that are in it.
+    pub fn programs(self) -> Vec<&'static str> {
+        match self {
+            PackedFile::Guest { bin, .. } => vec![bin],
+            PackedFile::DebianKernel => Vec::new(),
+            PackedFile::Initramfs { programs, .. } => programs.to_vec(),
+        }
+    }
 }
 
 /// A step of a console dialogue: when the text has appeared (after everything that earlier steps matched), send.
@@ -124,14 +184,20 @@ pub struct Case {
     pub timeout: Duration,
     /// Where it runs.
     pub machines: &'static [Machine],
+    /// The host's processors, and how many of them are threads of one core.
+    pub smp: (u32, u32),
+    /// Processors run at the same time, each in a thread of QEMU's, and time is real time. Otherwise they take turns and
+    /// instructions are counted: runs repeat exactly.
+    pub mttcg: bool,
+    /// Runs the hypervisor built with its `selftest` feature, with these bootargs; they name what it is to do.
+    pub selftest: Option<&'static str>,
     /// The partition's memory, in MiB.
     pub guest_memory: u64,
     /// The partition's memory is backed so that 16 MiB pages are advertised.
     pub huge_pages: bool,
     /// The partition's virtual processors.
     pub vcpus: u32,
-    /// The partition's command line (`/chosen/bootargs` of its device tree); for a selftest, more of the
-    /// hypervisor's own.
+    /// The partition's command line (`/chosen/bootargs` of its device tree).
     pub append: &'static str,
     /// What is typed on the console.
     pub script: Vec<Step>,
@@ -142,7 +208,8 @@ pub struct Case {
 }
 
 impl Case {
-    /// A guest program with the common settings: every machine, the oracle, 256 MiB, one virtual processor, exit 0.
+    /// A guest program with the common settings: every machine with one processor, the oracle, 256 MiB, one virtual processor,
+    /// exit 0. Cases of another kind replace the `source` and what else is theirs.
     pub fn guest(name: &'static str, bin: &'static str, endian: Endian) -> Case {
         Case {
             name,
@@ -150,6 +217,9 @@ impl Case {
             oracle: true,
             timeout: Duration::from_secs(90),
             machines: Machine::ALL,
+            smp: (1, 1),
+            mttcg: false,
+            selftest: None,
             guest_memory: 256,
             huge_pages: false,
             vcpus: 1,
@@ -171,6 +241,7 @@ pub fn cases() -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::RefCell;
     use std::collections::HashSet;
 
     #[test]
@@ -192,11 +263,37 @@ mod tests {
         assert!(files.remove("bench"), "the benchmark is for people to run, not a case");
         let used: HashSet<String> = cases()
             .iter()
-            .filter_map(|c| match c.source {
-                Source::Guest { bin, .. } => Some(bin.to_owned()),
-                _ => None,
-            })
+            .flat_map(|case| case.source.files())
+            .flat_map(|(_, file)| file.programs())
+            .map(str::to_owned)
             .collect();
         assert_eq!(files, used);
+    }
+
+    #[test]
+    fn manifests_are_good_and_use_all_their_files() {
+        for case in cases() {
+            let Source::Partitions { manifest, files } = case.source else { continue };
+            let named = RefCell::new(HashSet::new());
+            let exists = |name: &str| {
+                named.borrow_mut().insert(name.to_owned());
+                files.iter().any(|(file, _)| *file == name)
+            };
+            bundle::Manifest::parse(case.name, manifest, exists).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(named.borrow().len(), files.len(), "{}: a file that no partition names", case.name);
+        }
+    }
+
+    #[test]
+    fn settings_that_the_runner_can_do() {
+        for case in cases() {
+            let guest = matches!(case.source, Source::Guest { .. });
+            assert!(guest && case.selftest.is_none() || !case.oracle, "{}: not for the oracle", case.name);
+            let (cpus, threads) = case.smp;
+            assert!(threads.is_power_of_two() && cpus.is_multiple_of(threads), "{}: smp", case.name);
+            for machine in case.machines {
+                assert!(threads <= machine.threads_per_core(), "{} on {}: smp", case.name, machine.name());
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The cases that boot a Debian kernel: to a shell, through work, into a panic and out again.
 
 use crate::transcript::{all_checks_pass, in_order};
-use crate::{Case, Machine, Source, Step, Transcript};
+use crate::{Case, Endian, Source, Step, Transcript};
 use std::time::Duration;
 
 /// What every `/init` starts with: the usual file systems, and `check NAME GOT WANT`, which prints a record.
@@ -109,18 +109,13 @@ const CONSOLE: &str = "console=hvc0 quiet";
 
 fn case(name: &'static str, init: &'static str, judge: fn(&Transcript) -> Result<(), String>) -> Case {
     Case {
-        name,
-        source: Source::Linux { init },
+        source: Source::Linux { init, programs: &[] },
         oracle: false,
         timeout: Duration::from_secs(180),
-        machines: Machine::ALL,
         guest_memory: 512,
-        huge_pages: false,
-        vcpus: 1,
         append: CONSOLE,
-        script: Vec::new(),
-        status: 0,
         judge,
+        ..Case::guest(name, "", Endian::Little)
     }
 }
 

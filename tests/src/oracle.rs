@@ -5,6 +5,11 @@
 
 use crate::{Case, Machine};
 
+/// QEMU's arguments for runs that count instructions instead of time: processors take turns, and runs repeat exactly.
+pub const ICOUNT: [&str; 4] = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"];
+/// QEMU's arguments for processors that run at the same time.
+pub const MTTCG: [&str; 2] = ["-accel", "tcg,thread=multi"];
+
 /// The ELF64 image (either byte order) as it stands in memory from real address 0, `p_paddr` counting.
 /// `None` if it is not such a file.
 pub fn flatten(elf: &[u8]) -> Option<Vec<u8>> {
@@ -43,15 +48,14 @@ pub fn flatten(elf: &[u8]) -> Option<Vec<u8>> {
 /// loaded above 4 MiB and never entered).
 pub fn qemu_args(case: &Case, machine: Machine, flat: &str, elf: &str) -> Vec<String> {
     let max_page = if case.huge_pages { "16M" } else { "64k" };
-    [
+    let pace: &[&str] = if case.mttcg { &MTTCG } else { &ICOUNT };
+    let machine_args = [
         "-M",
-        &format!("pseries,ic-mode=xics,cap-hpt-max-page-size={max_page},cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off,usb=off"),
+        &format!(
+            "pseries,ic-mode=xics,cap-hpt-max-page-size={max_page},cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off,usb=off"
+        ),
         "-cpu",
         machine.cpu(),
-        "-accel",
-        "tcg,thread=single",
-        "-icount",
-        "shift=0,sleep=off",
         "-smp",
         &case.vcpus.to_string(),
         "-m",
@@ -70,9 +74,8 @@ pub fn qemu_args(case: &Case, machine: Machine, flat: &str, elf: &str) -> Vec<St
         "mon:stdio",
         "-vga",
         "none",
-    ]
-    .map(str::to_owned)
-    .into()
+    ];
+    machine_args.iter().chain(pace).map(|&text| text.to_owned()).collect()
 }
 
 #[cfg(test)]

@@ -81,14 +81,13 @@ setsid cttyhack sh
 poweroff -f
 ";
 
-/// An initramfs, uncompressed, with busybox and `init` as its `/init`.
-pub fn initramfs(init: &str) -> Result<Vec<u8>, Failure> {
-    let busybox = busybox()?;
-    let program = read(&busybox)?;
-    pack(&program, init).map_err(|error| Failure::new(format!("initramfs: {error}")))
+/// An initramfs, uncompressed, with busybox and `init` as its `/init`. `programs`, names and contents, are in `/bin`.
+pub fn initramfs(init: &str, programs: &[(&str, Vec<u8>)]) -> Result<Vec<u8>, Failure> {
+    let busybox = read(&busybox()?)?;
+    pack(&busybox, init, programs).map_err(|error| Failure::new(format!("initramfs: {error}")))
 }
 
-fn pack(busybox: &[u8], init: &str) -> Result<Vec<u8>, WriteError> {
+fn pack(busybox: &[u8], init: &str, programs: &[(&str, Vec<u8>)]) -> Result<Vec<u8>, WriteError> {
     let mut archive = cpio::Writer::new();
     for name in ["bin", "sbin", "usr", "usr/bin", "usr/sbin", "dev", "proc", "sys", "tmp", "root", "etc"] {
         archive.directory(name, 0o755)?;
@@ -98,6 +97,9 @@ fn pack(busybox: &[u8], init: &str) -> Result<Vec<u8>, WriteError> {
     archive.device("dev/null", 0o666, 1, 3)?;
     archive.file("bin/busybox", 0o755, busybox)?;
     archive.symlink("bin/sh", "busybox")?;
+    for (name, program) in programs {
+        archive.file(&format!("bin/{name}"), 0o755, program)?;
+    }
     archive.file("init", 0o755, init.as_bytes())?;
     Ok(archive.finish())
 }
@@ -322,9 +324,13 @@ mod test {
 
     #[test]
     fn initramfs_is_an_archive() {
-        let archive = pack(b"program", SHELL).unwrap();
+        let archive = pack(b"busybox", SHELL, &[("stress", b"program".to_vec())]).unwrap();
         let entries: Vec<_> = cpio::Reader::new(&archive).map(Result::unwrap).collect();
-        let init = entries.iter().find(|entry| entry.name == "init").unwrap();
-        assert_eq!((init.data, init.mode), (SHELL.as_bytes(), 0o100_755));
+        for (name, data) in
+            [("bin/busybox", &b"busybox"[..]), ("bin/stress", b"program"), ("init", SHELL.as_bytes())]
+        {
+            let entry = entries.iter().find(|entry| entry.name == name).unwrap();
+            assert_eq!((entry.data, entry.mode), (data, 0o100_755));
+        }
     }
 }

@@ -1,9 +1,10 @@
-//! The project's only build tool: `cargo xtask build|run|fetch|test|check-realmode`.
+//! The project's only build tool: `cargo xtask build|run|fetch|test|check-realmode|trace`.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::process::ExitCode;
 
+mod archive;
 mod debian;
 mod options;
 mod qemu;
@@ -12,6 +13,7 @@ mod run;
 mod shell;
 mod suite;
 mod toolchain;
+mod trace;
 
 /// Exit statuses of `cargo xtask run`; the hypervisor's own numbers come from its last line.
 mod status {
@@ -59,11 +61,12 @@ Usage: cargo xtask COMMAND [OPTIONS]
 
 Commands:
   build [--selftest]     build the hypervisor (with its self-tests); prints the image's path
-  run [OPTIONS]          build it and boot a guest on it in QEMU; `cargo xtask run --help` lists the options
+  run [OPTIONS]          build it and boot guests on it in QEMU; `cargo xtask run --help` lists the options
   fetch [--backports]    download Debian's kernel for ppc64el (the newer one from backports) and busybox, unless they
                          are there; prints the kernel's path
   test [OPTIONS]         run every test; `cargo xtask test --help` lists the options
   check-realmode [FILE]  check what the image (or another one) does with address translation off
+  trace FILE             print the trace events in a log of the console; `cargo xtask trace --help` tells more
   help                   print this text
 ";
 
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Some("fetch") => fetch(rest),
         Some("test") => suite::main(rest),
         Some("check-realmode") => check_realmode(rest),
+        Some("trace") => trace::main(rest),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(0)

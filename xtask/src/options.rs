@@ -1,6 +1,6 @@
 //! The options of `cargo xtask run`.
 
-use crate::Failure;
+use crate::{Failure, archive};
 use bundle::{MAX_CMDLINE, MAX_VCPUS, MEMORY_GRANULE, MIN_MEMORY, Size, parse_size};
 use std::ffi::OsString;
 use std::fmt;
@@ -17,11 +17,7 @@ pub struct Options {
     pub machine: Machine,
     pub smp: Smp,
     pub memory: u64,
-    pub kernel: Option<PathBuf>,
-    pub initrd: Initrd,
-    pub append: String,
-    pub guest_memory: u64,
-    pub vcpus: u32,
+    pub guests: Guests,
     pub icount: bool,
     pub timeout: Option<Duration>,
     pub gdb: bool,
@@ -35,7 +31,26 @@ pub struct Smp {
     pub threads: u32,
 }
 
-/// The guest's initial RAM disk.
+/// What runs on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guests {
+    /// The partitions of a manifest.
+    Manifest(PathBuf),
+    /// One partition, by options.
+    One(Guest),
+}
+
+/// The single guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guest {
+    pub kernel: Option<PathBuf>,
+    pub initrd: Initrd,
+    pub append: String,
+    pub memory: u64,
+    pub vcpus: u32,
+}
+
+/// Its initial RAM disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Initrd {
     /// The one with the shell.
@@ -58,15 +73,23 @@ impl Default for Options {
             machine: Machine::PowerNv9,
             smp: Smp { cpus: 1, threads: 1 },
             memory: 2 << 30,
-            kernel: None,
-            initrd: Initrd::Default,
-            append: "console=hvc0".into(),
-            guest_memory: 512 << 20,
-            vcpus: 1,
+            guests: Guests::One(Guest::default()),
             icount: false,
             timeout: None,
             gdb: false,
             qemu: Vec::new(),
+        }
+    }
+}
+
+impl Default for Guest {
+    fn default() -> Self {
+        Self {
+            kernel: None,
+            initrd: Initrd::Default,
+            append: "console=hvc0".into(),
+            memory: 512 << 20,
+            vcpus: 1,
         }
     }
 }
@@ -78,6 +101,8 @@ const MIN_HOST_MEMORY: u64 = 1 << 30;
 pub fn parse(mut arguments: Vec<OsString>) -> Result<Option<Options>, Failure> {
     use lexopt::prelude::*;
     let mut options = Options::default();
+    let mut guest = None::<Guest>;
+    let mut manifest = None;
     // What follows `--` is not for the option parser: it would take QEMU's file names for arguments of this program.
     if let Some(at) = arguments.iter().position(|argument| argument == "--") {
         options.qemu = arguments.split_off(at).into_iter().skip(1).collect();
@@ -89,16 +114,20 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Option<Options>, Failure> {
             Long("machine") => options.machine = machine(&parser.value()?.string()?)?,
             Long("smp") => options.smp = smp(&parser.value()?.string()?)?,
             Long("memory") => options.memory = size("--memory", &parser.value()?.string()?)?,
-            Long("kernel") => options.kernel = Some(parser.value()?.into()),
+            Long("manifest") => manifest = Some(PathBuf::from(parser.value()?)),
+            Long("kernel") => guest.get_or_insert_default().kernel = Some(parser.value()?.into()),
             Long("initrd") => {
                 let value = parser.value()?;
-                options.initrd = if value == "none" { Initrd::None } else { Initrd::File(value.into()) };
+                guest.get_or_insert_default().initrd =
+                    if value == "none" { Initrd::None } else { Initrd::File(value.into()) };
             }
-            Long("append") => options.append = parser.value()?.string()?,
+            Long("append") => guest.get_or_insert_default().append = parser.value()?.string()?,
             Long("guest-memory") => {
-                options.guest_memory = size("--guest-memory", &parser.value()?.string()?)?
+                guest.get_or_insert_default().memory = size("--guest-memory", &parser.value()?.string()?)?
             }
-            Long("vcpus") => options.vcpus = count("--vcpus", &parser.value()?.string()?, MAX_VCPUS)?,
+            Long("vcpus") => {
+                guest.get_or_insert_default().vcpus = count("--vcpus", &parser.value()?.string()?, MAX_VCPUS)?
+            }
             Long("icount") => options.icount = true,
             Long("timeout") => options.timeout = Some(seconds(&parser.value()?.string()?)?),
             Long("gdb") => options.gdb = true,
@@ -111,6 +140,15 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Option<Options>, Failure> {
             other => return Err(other.unexpected().into()),
         }
     }
+    options.guests = match (manifest, guest) {
+        (None, guest) => Guests::One(guest.unwrap_or_default()),
+        (Some(path), None) => Guests::Manifest(path),
+        (Some(_), Some(_)) => {
+            return Err(Failure::usage(
+                "--manifest says what runs: --kernel, --initrd, --append, --guest-memory and --vcpus do not go with it",
+            ));
+        }
+    };
     options.check()?;
     Ok(Some(options))
 }
@@ -118,23 +156,14 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Option<Options>, Failure> {
 impl Options {
     fn check(&self) -> Result<(), Failure> {
         let fail = |message: String| Err(Failure::usage(message));
-        let (memory, guest) = (Size(self.memory), Size(self.guest_memory));
+        let memory = Size(self.memory);
         if self.memory < MIN_HOST_MEMORY {
             return fail(format!("--memory {memory}: the machine needs at least {}", Size(MIN_HOST_MEMORY)));
         }
         if !self.memory.is_multiple_of(1 << 20) {
             return fail(format!("--memory {memory}: not a multiple of 1M"));
         }
-        if self.guest_memory < MIN_MEMORY {
-            return fail(format!("--guest-memory {guest}: a guest needs at least {}", Size(MIN_MEMORY)));
-        }
-        if !self.guest_memory.is_multiple_of(MEMORY_GRANULE) {
-            return fail(format!("--guest-memory {guest}: not a multiple of {}", Size(MEMORY_GRANULE)));
-        }
-        if self.guest_memory > self.memory {
-            return fail(format!("--guest-memory {guest}: the host has only {memory} (--memory)"));
-        }
-        let most = threads_per_core(self.machine);
+        let most = self.machine.threads_per_core();
         if self.smp.threads > most {
             let machine = self.machine.name();
             return fail(format!("--smp {}: a core of {machine} has at most {most} threads", self.smp));
@@ -144,6 +173,27 @@ impl Options {
         }
         if !self.smp.cpus.is_multiple_of(self.smp.threads) {
             return fail(format!("--smp {}: {} do not make whole cores", self.smp, self.smp.cpus));
+        }
+        match &self.guests {
+            Guests::Manifest(_) => Ok(()),
+            Guests::One(guest) => guest.check(self.memory),
+        }
+    }
+}
+
+impl Guest {
+    /// Checks it for a host with so much memory.
+    fn check(&self, host: u64) -> Result<(), Failure> {
+        let fail = |message: String| Err(Failure::usage(message));
+        let memory = Size(self.memory);
+        if self.memory < MIN_MEMORY {
+            return fail(format!("--guest-memory {memory}: a guest needs at least {}", Size(MIN_MEMORY)));
+        }
+        if !self.memory.is_multiple_of(MEMORY_GRANULE) {
+            return fail(format!("--guest-memory {memory}: not a multiple of {}", Size(MEMORY_GRANULE)));
+        }
+        if let Err(reason) = archive::check_memory(self.memory, 0, host) {
+            return fail(format!("--guest-memory {memory} {reason}"));
         }
         if self.append.len() > MAX_CMDLINE {
             return fail(format!("--append: longer than {MAX_CMDLINE} bytes"));
@@ -157,13 +207,6 @@ pub fn machine(name: &str) -> Result<Machine, Failure> {
         let known: Vec<_> = Machine::ALL.iter().map(|machine| machine.name()).collect();
         Failure::usage(format!("--machine {name}: there is {}", known.join(", ")))
     })
-}
-
-fn threads_per_core(machine: Machine) -> u32 {
-    match machine {
-        Machine::PowerNv8 => 8,
-        Machine::PowerNv9 | Machine::PowerNv10 => 4,
-    }
 }
 
 fn size(option: &str, text: &str) -> Result<u64, Failure> {
@@ -221,17 +264,32 @@ mod test {
             machine: Machine::PowerNv8,
             smp: Smp { cpus: 16, threads: 8 },
             memory: 4 << 30,
-            kernel: Some("a".into()),
-            initrd: Initrd::None,
-            append: "x".into(),
-            guest_memory: 1 << 30,
-            vcpus: 2,
+            guests: Guests::One(Guest {
+                kernel: Some("a".into()),
+                initrd: Initrd::None,
+                append: "x".into(),
+                memory: 1 << 30,
+                vcpus: 2,
+            }),
             icount: true,
             timeout: Some(Duration::from_millis(1500)),
             gdb: true,
             qemu: ["-append", "y", "--help", "--", "z"].map(OsString::from).into(),
         };
         assert_eq!(parse(line).unwrap().unwrap(), expected);
+    }
+
+    #[test]
+    fn many_guests() {
+        let options = parse("--smp 2 --manifest a/b.toml").unwrap().unwrap();
+        assert_eq!(options.guests, Guests::Manifest("a/b.toml".into()));
+        for other in ["--kernel a", "--initrd none", "--append x", "--guest-memory 1G", "--vcpus 1"] {
+            for line in [format!("{other} --manifest m"), format!("--manifest m {other}")] {
+                let message = parse(&line).unwrap_err();
+                assert!(message.starts_with("--manifest says what runs: "), "{message}");
+            }
+        }
+        assert_eq!(parse("--manifest").unwrap_err(), "missing argument for option '--manifest' (try --help)");
     }
 
     #[test]
@@ -248,7 +306,10 @@ mod test {
             ("--memory two", "--memory two: not a size: write a number with K, M or G, as in 512M"),
             ("--guest-memory 0", "--guest-memory 0: a guest needs at least 16M"),
             ("--guest-memory 300000001", "--guest-memory 300000001: not a multiple of 64K"),
-            ("--guest-memory 3G", "--guest-memory 3G: the host has only 2G (--memory)"),
+            (
+                "--guest-memory 3G",
+                "--guest-memory 3G does not fit: the host needs 3160M and has 2G (--memory)",
+            ),
             ("--vcpus 0", "--vcpus 0: not a number between 1 and 128"),
             ("--vcpus many", "--vcpus many: not a number between 1 and 128"),
             ("--smp 0", "--smp 0: not a number between 1 and 256"),

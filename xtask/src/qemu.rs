@@ -34,9 +34,6 @@ pub fn command() -> Command {
     Command::new(PROGRAM)
 }
 
-/// `-accel` and `-icount` for a run that counts instructions.
-pub const ICOUNT: [&str; 4] = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"];
-
 impl Machine {
     /// Starts it; `input` is its standard input.
     pub fn start(mut command: Command, input: Stdio, errors: Stdio) -> Result<Self, Failure> {

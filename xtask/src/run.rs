@@ -1,87 +1,55 @@
-//! `cargo xtask run`: one guest on the hypervisor, in QEMU, with the console here.
+//! `cargo xtask run`: guests on the hypervisor, in QEMU, with the console here.
 
-use crate::options::{HELP, Initrd, Options, parse};
+use crate::options::{Guest, Guests, HELP, Initrd, Options, parse};
 use crate::qemu::{self, Event, LastLine};
 use crate::toolchain::{Variant, build_kernel};
-use crate::{Failure, debian, shell, status};
-use bundle::{MANIFEST, Manifest, Partition, Size, cpio};
+use crate::{Failure, archive, debian, shell, status};
+use bundle::{Partition, Size};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
+use tests::oracle::{ICOUNT, MTTCG};
 
 pub fn main(arguments: Vec<OsString>) -> Result<u8, Failure> {
     let Some(options) = parse(arguments)? else {
         print!("{HELP}");
         return Ok(0);
     };
-    let kernel = match &options.kernel {
-        Some(path) => path.clone(),
-        None => debian::kernel(debian::Suite::Stable)?,
+    let archive = match &options.guests {
+        Guests::Manifest(path) => {
+            let host = archive::Host { memory: options.memory, cpus: options.smp.cpus };
+            archive::for_manifest(path, host)?
+        }
+        Guests::One(guest) => single(guest)?,
     };
-    let program = shell::read(&kernel)?;
-    let (initrd_path, initrd) = match &options.initrd {
-        Initrd::None => (Path::new(""), None),
-        Initrd::File(path) => (path.as_path(), Some(shell::read(path)?)),
-        Initrd::Default => (Path::new("initramfs"), Some(debian::initramfs(debian::SHELL)?)),
-    };
-    let size = initrd.as_ref().map(|initrd| (initrd_path, initrd.len() as u64));
-    check_guest((&kernel, &program), size, options.guest_memory)?;
-    let partition = Partition {
-        name: "guest".into(),
-        memory: options.guest_memory,
-        vcpus: options.vcpus,
-        kernel: "kernel".into(),
-        initrd: initrd.is_some().then(|| "initrd".into()),
-        cmdline: options.append.clone(),
-        huge_pages: false,
-    };
-    let archive = make_archive(&partition, &program, initrd.as_deref())?;
     let image = build_kernel(Variant::Plain)?;
     let file = Temporary::new("run", &archive)?;
     execute(&options, &image, file)
 }
 
-/// Checks what the hypervisor would refuse, by the same rules, so that the answer comes at once.
-fn check_guest(kernel: (&Path, &[u8]), initrd: Option<(&Path, u64)>, memory: u64) -> Result<(), Failure> {
-    let (path, image) = kernel;
-    let plan = papr::elf::plan(image, memory)
-        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-    /// More than the hypervisor's device tree for a guest ever takes.
-    const TREE: u64 = 64 << 10;
-    let (path, bytes) = initrd.unwrap_or((path, 0));
-    papr::elf::place(&plan, memory, TREE, bytes).map(drop).map_err(|error| {
-        let memory = Size(memory);
-        Failure::usage(format!("{}: {error} (--guest-memory {memory})", path.display()))
-    })
-}
-
-/// The boot archive for one partition.
-pub fn make_archive(partition: &Partition, kernel: &[u8], initrd: Option<&[u8]>) -> Result<Vec<u8>, Failure> {
-    let manifest = Manifest { partitions: vec![partition.clone()], ..Manifest::default() };
-    let write = || {
-        let mut archive = cpio::Writer::new();
-        archive.file(MANIFEST, 0o644, manifest.to_toml().as_bytes())?;
-        archive.file("kernel", 0o644, kernel)?;
-        if let Some(initrd) = initrd {
-            archive.file("initrd", 0o644, initrd)?;
-        }
-        Ok(archive.finish())
+/// The boot archive for the guest of the options.
+fn single(guest: &Guest) -> Result<Vec<u8>, Failure> {
+    let path = match &guest.kernel {
+        Some(path) => path.clone(),
+        None => debian::kernel(debian::Suite::Stable)?,
     };
-    let archive =
-        write().map_err(|error: cpio::WriteError| Failure::usage(format!("boot archive: {error}")))?;
-    /// Firmware puts the archive between 0x28000000 and itself.
-    const ROOM: u64 = 128 << 20;
-    if archive.len() as u64 > ROOM {
-        return Err(Failure::usage(format!(
-            "kernel and initrd are too large together: {} bytes, and firmware has room for {}",
-            archive.len(),
-            Size(ROOM)
-        )));
-    }
-    Ok(archive)
+    let kernel = shell::read(&path)?;
+    let initrd = match &guest.initrd {
+        Initrd::None => None,
+        Initrd::File(path) => Some((path.display().to_string(), shell::read(path)?)),
+        Initrd::Default => Some(("initramfs".to_string(), debian::initramfs(debian::SHELL, &[])?)),
+    };
+    let partition = Partition {
+        vcpus: guest.vcpus,
+        initrd: initrd.is_some().then(|| "initrd".into()),
+        cmdline: guest.append.clone(),
+        ..Partition::new("guest", guest.memory, "kernel")
+    };
+    let initrd = initrd.as_ref().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+    archive::for_guest(partition, (&path.display().to_string(), &kernel), initrd)
 }
 
 /// A file that is removed when it is no longer needed.
@@ -157,9 +125,7 @@ pub fn qemu_command(options: &Options, image: &Path, archive: &Path, terminal: b
         command.args(["-chardev", "stdio,id=console,signal=off,mux=off"]);
         command.args(["-serial", "chardev:console", "-monitor", "none"]);
     }
-    if options.icount {
-        command.args(qemu::ICOUNT);
-    }
+    command.args(if options.icount { &ICOUNT[..] } else { &MTTCG });
     command
 }
 
@@ -209,7 +175,7 @@ fn converse(
     if silent && ended.code().is_some_and(|code| code != 0) {
         return Err(Failure::usage("QEMU did not start: its message is above"));
     }
-    let message = "QEMU ended before the hypervisor said how the guest did";
+    let message = "QEMU ended before the hypervisor said how the guests did";
     Err(Failure { status: status::CRASH, message: format!("{message} ({ended})") })
 }
 
@@ -258,62 +224,4 @@ fn feed(mut input: ChildStdin) {
     let (_held, forever): (_, Receiver<()>) = channel();
     let _ = forever.recv();
     drop(input);
-}
-
-#[cfg(test)]
-mod test {
-    use super::*;
-
-    /// A little-endian ELF header with one segment, for ELF machine `machine`.
-    fn elf(machine: u16, bytes: u64) -> Vec<u8> {
-        let mut file = vec![0; 64 + 56];
-        file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
-        for (at, value) in [(16, 2), (18, machine), (20, 1), (52, 64), (54, 56), (56, 1)] {
-            file[at..at + 2].copy_from_slice(&value.to_le_bytes());
-        }
-        for (at, value) in [(32, 64), (64, 1), (96, 16), (104, bytes)] {
-            file[at..at + 8].copy_from_slice(&u64::to_le_bytes(value));
-        }
-        file
-    }
-
-    fn refused(program: &[u8], initrd: u64, reason: &str) {
-        let (kernel, initrd) = ((Path::new("k"), program), Some((Path::new("i"), initrd)));
-        let failure = check_guest(kernel, initrd, 16 << 20).unwrap_err();
-        assert_eq!(failure.status, status::USAGE);
-        assert!(failure.message.starts_with(reason), "{failure}");
-        assert!(!failure.message.contains('\n'), "{failure}");
-    }
-
-    #[test]
-    fn guests() {
-        check_guest((Path::new("k"), &elf(21, 8 << 20)), None, 16 << 20).unwrap();
-        check_guest((Path::new("k"), &elf(21, 4 << 20)), Some((Path::new("i"), 4 << 20)), 16 << 20).unwrap();
-        refused(b"", 0, "k: not an ELF");
-        refused(b"#!/bin/sh", 0, "k: not an ELF");
-        refused(b"\x7fELF\x02\x01", 0, "k: the file is cut off");
-        let mut small = elf(21, 16);
-        small[4] = 1;
-        refused(&small, 0, "k: a 32-bit");
-        refused(&elf(62, 16), 0, "k: an image for ELF machine 62");
-        refused(&elf(21, 17 << 20), 0, "k: segment 0 ends at 17");
-        refused(&elf(21, 4 << 20), 13 << 20, "i: initrd");
-    }
-
-    #[test]
-    fn archives() {
-        let partition = Partition {
-            name: "guest".into(),
-            memory: 512 << 20,
-            vcpus: 2,
-            kernel: "kernel".into(),
-            initrd: Some("initrd".into()),
-            cmdline: "console=hvc0 \"quoted\"".into(),
-            huge_pages: true,
-        };
-        let archive = make_archive(&partition, b"k", Some(b"i")).unwrap();
-        let bundle = bundle::Bundle::open(&archive).unwrap();
-        assert_eq!(bundle.manifest().partitions, [partition]);
-        assert_eq!((bundle.file("kernel"), bundle.file("initrd")), (Some(&b"k"[..]), Some(&b"i"[..])));
-    }
 }

@@ -1,20 +1,20 @@
 //! `cargo xtask test`: every test there is, one line for each.
 
-use crate::options::{self, Options};
+use crate::options::{self, Options, Smp};
 use crate::qemu::{self, Event, LastLine};
-use crate::run::{Temporary, make_archive, qemu_command};
+use crate::run::{Temporary, qemu_command};
 use crate::toolchain::{self, Variant};
-use crate::{Failure, debian, realmode, shell};
-use bundle::Partition;
+use crate::{Failure, archive, debian, realmode, shell};
+use bundle::{Manifest, Partition};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
-use tests::{Case, Endian, Machine, Source, Transcript, oracle};
+use tests::{Case, Endian, Machine, PackedFile, Source, Transcript, oracle};
 
 const HELP: &str = "\
 Usage: cargo xtask test [--unit] [--qemu] [--machine M] [FILTER]
@@ -355,23 +355,63 @@ struct Things {
 
 impl Things {
     fn make(runs: &[Run]) -> Result<Self, Failure> {
-        let any = |wanted: fn(&Source) -> bool| runs.iter().any(|run| wanted(&run.case.source));
         let mut things = Self {
             image: toolchain::build_kernel(Variant::Plain)?,
             selftest: PathBuf::new(),
             linux: PathBuf::new(),
         };
-        if any(|source| matches!(source, Source::Selftest { .. })) {
+        if runs.iter().any(|run| run.case.selftest.is_some()) {
             things.selftest = toolchain::build_kernel(Variant::Selftest)?;
         }
-        if any(|source| matches!(source, Source::Guest { .. } | Source::Selftest { .. })) {
+        let files: Vec<_> =
+            runs.iter().flat_map(|run| run.case.source.files()).map(|(_, file)| file).collect();
+        if files.iter().any(|file| !file.programs().is_empty()) {
             toolchain::build_guests()?;
         }
-        if any(|source| matches!(source, Source::Linux { .. })) {
+        if files.contains(&PackedFile::DebianKernel) {
             things.linux = debian::kernel(debian::Suite::Stable)?;
+        }
+        if files.iter().any(|file| matches!(file, PackedFile::Initramfs { .. })) {
             debian::busybox()?;
         }
         Ok(things)
+    }
+
+    /// What is in a file.
+    fn read(&self, file: PackedFile) -> Result<Vec<u8>, Failure> {
+        let program = |bin: &str, endian: Endian| shell::read(&toolchain::guest(bin, endian.target()));
+        match file {
+            PackedFile::Guest { bin, endian } => program(bin, endian),
+            PackedFile::DebianKernel => shell::read(&self.linux),
+            PackedFile::Initramfs { init, programs } => {
+                let programs: Result<Vec<_>, Failure> =
+                    programs.iter().map(|&bin| Ok((bin, program(bin, Endian::Little)?))).collect();
+                debian::initramfs(init, &programs?)
+            }
+        }
+    }
+
+    /// The boot archive of a case.
+    fn archive(&self, case: &Case) -> Result<Vec<u8>, Failure> {
+        let files: Result<Vec<_>, Failure> =
+            case.source.files().into_iter().map(|(name, file)| Ok((name, self.read(file)?))).collect();
+        let files = files?;
+        let files: Vec<_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        match case.source {
+            Source::Guest { .. } | Source::Linux { .. } => {
+                let partition = Partition {
+                    vcpus: case.vcpus,
+                    initrd: files.get(1).map(|(name, _)| name.to_string()),
+                    cmdline: case.append.into(),
+                    huge_pages: case.huge_pages,
+                    ..Partition::new("guest", case.guest_memory << 20, "kernel")
+                };
+                let manifest = Manifest { partitions: vec![partition], ..Manifest::default() };
+                archive::pack(&manifest.to_toml(), &files)
+            }
+            Source::Partitions { manifest, .. } => archive::pack(manifest, &files),
+            Source::Bundle(make) => Ok(make()),
+        }
     }
 }
 
@@ -429,40 +469,18 @@ impl Run {
             command.args(oracle::qemu_args(case, self.machine, &text(flat.path()), &text(&elf)));
             return Ok((command, vec![flat]));
         }
-        let mut partition = Partition {
-            name: "guest".into(),
-            memory: case.guest_memory << 20,
-            vcpus: case.vcpus,
-            kernel: "kernel".into(),
-            initrd: None,
-            cmdline: case.append.into(),
-            huge_pages: case.huge_pages,
+        let archive = Temporary::new(name, &things.archive(case)?)?;
+        let (cpus, threads) = case.smp;
+        let options = Options {
+            machine: self.machine,
+            smp: Smp { cpus, threads },
+            icount: !case.mttcg,
+            ..Options::default()
         };
-        let mut image = &things.image;
-        let mut bootargs = String::new();
-        let archive = match case.source {
-            Source::Guest { bin, endian } => {
-                let elf = shell::read(&toolchain::guest(bin, endian.target()))?;
-                make_archive(&partition, &elf, None)?
-            }
-            Source::Linux { init } => {
-                partition.initrd = Some("initrd".into());
-                make_archive(&partition, &shell::read(&things.linux)?, Some(&debian::initramfs(init)?))?
-            }
-            Source::Selftest { arguments, bin } => {
-                image = &things.selftest;
-                bootargs = format!("{arguments} {}", case.append);
-                partition.cmdline.clear();
-                let elf = shell::read(&toolchain::guest(bin, Endian::Little.target()))?;
-                make_archive(&partition, &elf, None)?
-            }
-            Source::Bundle(make) => make(),
-        };
-        let archive = Temporary::new(name, &archive)?;
-        let options = Options { machine: self.machine, icount: true, ..Options::default() };
+        let image = if case.selftest.is_some() { &things.selftest } else { &things.image };
         let mut command = qemu_command(&options, image, archive.path(), false);
-        if !bootargs.is_empty() {
-            command.args(["-append", bootargs.trim()]);
+        if let Some(bootargs) = case.selftest {
+            command.args(["-append", bootargs]);
         }
         Ok((command, vec![archive]))
     }
@@ -510,7 +528,7 @@ struct Talk {
 impl Talk {
     fn hold(command: Command, errors: File, case: &Case) -> Result<Self, Failure> {
         let mut machine = qemu::Machine::start(command, Stdio::piped(), errors.into())?;
-        let mut input = machine.input();
+        let mut typist = machine.input().map(Typist::new);
         let deadline = Instant::now() + case.timeout * SLACK;
         let mut talk = Self { console: Vec::new(), ended: false, crash: None, steps: 0 };
         let mut matched = 0;
@@ -527,8 +545,8 @@ impl Talk {
                 let Some(at) = find(&talk.console[matched..], step.expect.as_bytes()) else { break };
                 matched += at + step.expect.len();
                 talk.steps += 1;
-                if let Some(input) = &mut input {
-                    qemu::send(input, step.send.as_bytes());
+                if let Some(typist) = &mut typist {
+                    typist.send(step.send);
                 }
             }
             /// No test has that much to say: its guest runs wild.
@@ -543,6 +561,22 @@ impl Talk {
             machine.stop();
         }
         Ok(talk)
+    }
+}
+
+/// Types on a console. It does not wait until what it types is read: a guest may first have much to say.
+struct Typist(Sender<&'static str>);
+
+impl Typist {
+    fn new(mut input: ChildStdin) -> Self {
+        let (sender, texts) = channel::<&str>();
+        std::thread::spawn(move || texts.iter().all(|text| qemu::send(&mut input, text.as_bytes())));
+        Self(sender)
+    }
+
+    fn send(&mut self, text: &'static str) {
+        // Nobody takes it when QEMU has ended, which is seen elsewhere.
+        let _ = self.0.send(text);
     }
 }
 

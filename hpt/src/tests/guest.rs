@@ -51,6 +51,7 @@ impl World<'_> {
     /// A guest's access, with everything the hypervisor does until it is over.
     pub fn access(&mut self, va: usize, access: &Access) -> Outcome {
         let (want, index) = self.expect(va, access);
+        let foretold = self.foretell(access, index);
         let mut got = None;
         let mut faults = 0;
         while got.is_none() {
@@ -59,6 +60,7 @@ impl World<'_> {
             match self.m.access(access) {
                 Ok(host) => {
                     assert_eq!(want, Outcome::Done, "the hardware allows too much: {access:?}");
+                    assert_eq!(foretold == Effect::Allowed, faults == 1, "{foretold:?} {access:?}");
                     self.touch(index.unwrap(), access, host);
                     got = Some(Outcome::Done);
                 }
@@ -71,7 +73,26 @@ impl World<'_> {
         }
         let got = got.unwrap();
         assert_eq!(got, want, "{:x?} {access:x?}", self.vas[va]);
+        let so = match foretold {
+            Effect::Interrupt(why) => Outcome::Reflected(why),
+            Effect::Emulate | Effect::MachineCheck => Outcome::Mmio,
+            _ => Outcome::Done,
+        };
+        assert!(so == got || index.is_none() && self.vas[va].is_vrma(), "{foretold:?} {got:?}");
         got
+    }
+
+    /// What the explanation of an access says of it, and of the entry that it goes through.
+    fn foretell(&self, access: &Access, index: Option<u64>) -> Effect {
+        let told = self.mmu.explain(access).unwrap();
+        if let Some(index) = index {
+            let (entry, model) = (told.entry.unwrap(), &self.entries[&index]);
+            assert_eq!(entry.index.0, index);
+            assert_eq!(entry.guest.0, model.v);
+            assert_eq!((entry.guest.1.0 ^ model.r.0) & !RC, 0);
+            assert_eq!(told.real.unwrap().0, self.real(model, access));
+        }
+        told.effects[access.kind as usize]
     }
 
     fn touch(&mut self, index: u64, access: &Access, host: HostReal) {

@@ -3,25 +3,28 @@
 //! To add one: its number in `power::hcall`, a handler here or in `realmode::hcalls` (and its row in the table there), and
 //! its name in the device tree's `ibm,hypertas-functions` if PAPR has one for it.
 
+use core::sync::atomic::Ordering;
+
 use hpt::{BULK_MAX, HptError, Target};
 use papr::cpuchars::{self, SetMode};
 use papr::vpa::{Area, Change, Request, SHARED_PROCESSOR, offset};
 use power::hcall::flags;
-use power::regs::Lpcr;
+use power::regs::{Lpcr, Msr};
 use power::{GuestReal, Hcall, HpteR, HpteV, PteIndex, Status};
 use realmode::machine::VirtualMode;
 
-use super::{After, rtas};
-use crate::console;
-use crate::partition::Partition;
+use super::{After, Guest, rtas};
 use crate::partition::memory::MemoryError;
+use crate::partition::{Partition, Waits};
+use crate::terminal;
 
 /// A call's end: its status, or what becomes of the partition.
 type Outcome = Result<Status, After>;
 
 /// Carries out the call in the vCPU's registers.
-pub fn handle(partition: &mut Partition, server: usize) -> After {
-    let regs = &mut partition.vcpus[server].regs;
+pub fn handle(guest: &mut Guest<'_>) -> After {
+    let partition = guest.partition;
+    let regs = &mut *guest.regs;
     let call = Hcall(regs.gpr[3]);
     let args: [u64; 8] = core::array::from_fn(|n| regs.gpr[4 + n]);
     let outcome = match call {
@@ -32,31 +35,32 @@ pub fn handle(partition: &mut Partition, server: usize) -> After {
         | Hcall::BULK_REMOVE
         | Hcall::CLEAR_MOD
         | Hcall::CLEAR_REF
-        | Hcall::PAGE_INIT => pages(partition, server, call, args),
-        Hcall::LOGICAL_CI_LOAD | Hcall::LOGICAL_CACHE_LOAD => load(partition, server, args),
+        | Hcall::PAGE_INIT => pages(guest, call, args),
+        Hcall::LOGICAL_CI_LOAD | Hcall::LOGICAL_CACHE_LOAD => load(guest, args),
         Hcall::LOGICAL_CI_STORE | Hcall::LOGICAL_CACHE_STORE => store(partition, args),
         Hcall::REGISTER_VPA => register_vpa(partition, args),
         Hcall::SET_MODE => set_mode(partition, args),
         Hcall::PUT_TERM_CHAR => Ok(put_term_char(partition, args)),
-        Hcall::GET_TERM_CHAR => Ok(get_term_char(partition, server, args)),
+        Hcall::GET_TERM_CHAR => Ok(get_term_char(guest, args)),
         Hcall::GET_CPU_CHARACTERISTICS => {
-            let known = cpuchars::unknown_firmware(partition.core.features.generation);
-            partition.vcpus[server].regs.gpr[4..6].copy_from_slice(&[known.character, known.behaviour]);
+            let known = cpuchars::unknown_firmware(partition.core().features.generation);
+            guest.regs.gpr[4..6].copy_from_slice(&[known.character, known.behaviour]);
             Ok(Status::SUCCESS)
         }
         Hcall::HOME_NODE_ASSOCIATIVITY => {
             let vcpus = partition.vcpus.len() as u64;
             cpuchars::home_node(args[0], args[1], |n| n < vcpus)
-                .map(|domains| partition.vcpus[server].regs.gpr[4..10].copy_from_slice(&domains))
+                .map(|domains| guest.regs.gpr[4..10].copy_from_slice(&domains))
                 .map_or_else(Ok, |()| Ok(Status::SUCCESS))
         }
         Hcall::REGISTER_PROC_TBL => Ok(register_process_table(partition, args)),
-        Hcall::RTAS => return rtas::handle(partition, server),
+        Hcall::JOIN => return join(guest),
+        Hcall::RTAS => return rtas::handle(guest),
         _ => Ok(Status::FUNCTION),
     };
     match outcome {
         Ok(status) => {
-            partition.vcpus[server].regs.gpr[3] = status.0 as u64;
+            guest.regs.gpr[3] = status.0 as u64;
             After::Continue
         }
         Err(after) => after,
@@ -64,10 +68,11 @@ pub fn handle(partition: &mut Partition, server: usize) -> After {
 }
 
 /// The page table calls: once more, with the pages they need made usable when real mode had found them wanting.
-fn pages(partition: &mut Partition, server: usize, call: Hcall, a: [u64; 8]) -> Outcome {
-    let core = partition.core;
+fn pages(guest: &mut Guest<'_>, call: Hcall, a: [u64; 8]) -> Outcome {
+    let partition = guest.partition;
+    let core = partition.core();
     let (mmu, machine) = (core.mmu(), VirtualMode::new(core.lpid));
-    let regs = &mut partition.vcpus[server].regs;
+    let regs = &mut *guest.regs;
     for attempt in 0..3 {
         let index = PteIndex(a[1]);
         let result = match call {
@@ -107,7 +112,7 @@ fn pages(partition: &mut Partition, server: usize, call: Hcall, a: [u64; 8]) -> 
         };
         for (at, write) in [(Some(to), true), (from, false)] {
             let Some(at) = at else { continue };
-            if partition.memory.make_usable(GuestReal(at), write) == Err(MemoryError::Exhausted) {
+            if partition.memory().make_usable(GuestReal(at), write) == Err(MemoryError::Exhausted) {
                 return Err(After::exhausted(partition));
             }
         }
@@ -124,31 +129,32 @@ fn status_of(partition: &Partition, result: Result<(), MemoryError>) -> Outcome 
 }
 
 /// H_LOGICAL_CI_LOAD of memory that was not populated. Size and alignment have been checked.
-fn load(partition: &mut Partition, server: usize, [size, at, ..]: [u64; 8]) -> Outcome {
-    if let Some(Target::Device(..)) = partition.core.slots.find(GuestReal(at)) {
+fn load(guest: &mut Guest<'_>, [size, at, ..]: [u64; 8]) -> Outcome {
+    let partition = guest.partition;
+    if let Some(Target::Device(..)) = partition.core().slots.find(GuestReal(at)) {
         return Ok(Status::PARAMETER);
     }
     let at = GuestReal(at);
     let value = match size {
-        1 => partition.memory.read_be::<1>(at),
-        2 => partition.memory.read_be::<2>(at),
-        4 => partition.memory.read_be::<4>(at),
-        _ => partition.memory.read_be::<8>(at),
+        1 => partition.memory().read_be::<1>(at),
+        2 => partition.memory().read_be::<2>(at),
+        4 => partition.memory().read_be::<4>(at),
+        _ => partition.memory().read_be::<8>(at),
     };
-    let result = value.map(|value| partition.vcpus[server].regs.gpr[4] = value);
+    let result = value.map(|value| guest.regs.gpr[4] = value);
     status_of(partition, result)
 }
 
 /// H_LOGICAL_CI_STORE, likewise.
-fn store(partition: &mut Partition, [size, at, value, ..]: [u64; 8]) -> Outcome {
+fn store(partition: &Partition, [size, at, value, ..]: [u64; 8]) -> Outcome {
     let bytes = value.to_be_bytes();
     let from = bytes.get(8usize.saturating_sub(size as usize)..).unwrap_or(&bytes);
-    let result = partition.memory.write(GuestReal(at), from);
+    let result = partition.memory().write(GuestReal(at), from);
     status_of(partition, result)
 }
 
 /// H_REGISTER_VPA (PAPR 14.11.3.2): the areas that a vCPU shares with the hypervisor.
-fn register_vpa(partition: &mut Partition, [flags, target, address, ..]: [u64; 8]) -> Outcome {
+fn register_vpa(partition: &Partition, [flags, target, address, ..]: [u64; 8]) -> Outcome {
     let Some(target) = usize::try_from(target).ok().filter(|n| *n < partition.vcpus.len()) else {
         return Ok(Status::PARAMETER);
     };
@@ -158,8 +164,8 @@ fn register_vpa(partition: &mut Partition, [flags, target, address, ..]: [u64; 8
     };
     let length = match request.length_at() {
         None => Ok(0),
-        Some((at, 2)) => partition.memory.read_be::<2>(at),
-        Some((at, _)) => partition.memory.read_be::<4>(at),
+        Some((at, 2)) => partition.memory().read_be::<2>(at),
+        Some((at, _)) => partition.memory().read_be::<4>(at),
     };
     let length = match length {
         Ok(length) => length as u32,
@@ -172,16 +178,17 @@ fn register_vpa(partition: &mut Partition, [flags, target, address, ..]: [u64; 8
             return Ok(Status::PARAMETER);
         }
     }
-    match partition.vcpus[target].vpa.apply(request, length) {
+    let mut areas = partition.vcpus[target].areas.lock();
+    match areas.vpa.apply(request, length) {
         Ok(Change::Registered(Area::Vpa, region)) => {
-            let write = |at, bytes: &[u8]| partition.memory.write(GuestReal(region.base.0 + at), bytes);
+            let write = |at, bytes: &[u8]| partition.memory().write(GuestReal(region.base.0 + at), bytes);
             // It runs, so its counter is even; 0 stands for "not counted" with some guests.
             let result = write(offset::STATUS, &[SHARED_PROCESSOR])
                 .and_then(|()| write(offset::DISPATCH_COUNTER, &2u32.to_be_bytes()));
             status_of(partition, result)
         }
         Ok(Change::Registered(Area::Dtl, _)) => {
-            partition.vcpus[target].dtl_next = 0;
+            areas.dtl_next = 0;
             Ok(Status::SUCCESS)
         }
         Ok(_) => Ok(Status::SUCCESS),
@@ -190,9 +197,9 @@ fn register_vpa(partition: &mut Partition, [flags, target, address, ..]: [u64; 8
 }
 
 /// H_SET_MODE (PAPR 14.5.4.3): how interrupts are taken. Breakpoint registers are refused: nobody would switch them back.
-fn set_mode(partition: &mut Partition, a: [u64; 8]) -> Outcome {
+fn set_mode(partition: &Partition, a: [u64; 8]) -> Outcome {
     let ail = |on| if on { Lpcr::AIL } else { Lpcr::empty() };
-    match cpuchars::set_mode(partition.core.features.generation, a[0], a[1], a[2], a[3]) {
+    match cpuchars::set_mode(partition.core().features.generation, a[0], a[1], a[2], a[3]) {
         Ok(SetMode::LittleEndian(on)) => {
             partition.set_interrupt_mode(Lpcr::ILE, if on { Lpcr::ILE } else { Lpcr::empty() });
             Ok(Status::SUCCESS)
@@ -210,7 +217,7 @@ fn set_mode(partition: &mut Partition, a: [u64; 8]) -> Outcome {
 /// H_REGISTER_PROC_TBL (LoPAR 14.5.4.9): a guest with hashed page tables has none to register, and says so.
 fn register_process_table(partition: &Partition, [flags, ..]: [u64; 8]) -> Status {
     match flags {
-        _ if !partition.core.features.partition_table => Status::FUNCTION,
+        _ if !partition.core().features.partition_table => Status::FUNCTION,
         0 => Status::SUCCESS,
         _ => Status::PARAMETER,
     }
@@ -221,49 +228,53 @@ fn is_vty(unit: u64) -> bool {
     unit == 0 || unit == u64::from(papr::tree::FIRST_VTY)
 }
 
-/// How much of a console's output may wait for the end of the slice.
+/// How much of a console's output may wait for the end of the stay.
 const UNHURRIED: usize = 1024;
 
-/// H_PUT_TERM_CHAR (PAPR 16.5.1). What is put reaches the physical console at the end of the slice, or when there is much of
+/// H_PUT_TERM_CHAR (PAPR 16.5.1). What is put reaches the physical console at the end of the stay, or when there is much of
 /// it: a call to the firmware costs more than all else here.
-fn put_term_char(partition: &mut Partition, [unit, length, high, low, ..]: [u64; 8]) -> Status {
+fn put_term_char(partition: &Partition, [unit, length, high, low, ..]: [u64; 8]) -> Status {
     if !is_vty(unit) {
         return Status::PARAMETER;
     }
-    let status = partition.vty.put_term_char(length, high, low);
-    if partition.vty.output.len() >= UNHURRIED {
-        flush(partition);
+    let read = terminal::is_attached(partition);
+    let mut vty = partition.vty.lock();
+    let status = vty.put_term_char(length, high, low, read);
+    let waiting = vty.output.len();
+    drop(vty);
+    if read && waiting >= UNHURRIED {
+        terminal::flush(partition);
     }
     status
 }
 
-/// Writes out what the partition has put on its console, as much as the firmware takes now. What is left keeps the
-/// partition's own output waiting, and nobody else.
-pub fn flush(partition: &mut Partition) {
-    let (a, b) = partition.vty.output.chunks();
-    let mut n = console::offer(a);
-    if n == a.len() {
-        n += console::offer(b);
-    }
-    partition.vty.output.consume(n);
-}
-
-/// Writes all of it out, however long that takes: before the hypervisor says something about the partition's end.
-pub fn drain(partition: &mut Partition) {
-    let (a, b) = partition.vty.output.chunks();
-    console::raw(a);
-    console::raw(b);
-    let n = a.len() + b.len();
-    partition.vty.output.consume(n);
-}
-
 /// H_GET_TERM_CHAR (PAPR 16.5.2).
-fn get_term_char(partition: &mut Partition, server: usize, [unit, ..]: [u64; 8]) -> Status {
+fn get_term_char(guest: &mut Guest<'_>, [unit, ..]: [u64; 8]) -> Status {
     if !is_vty(unit) {
         return Status::PARAMETER;
     }
-    let (length, high, low) = partition.vty.get_term_char();
-    partition.vcpus[server].regs.gpr[4..7].copy_from_slice(&[length, high, low]);
-    partition.update_vty_interrupt();
+    let (length, high, low) = guest.partition.vty.lock().get_term_char();
+    guest.regs.gpr[4..7].copy_from_slice(&[length, high, low]);
+    guest.partition.update_vty_interrupt();
     Status::SUCCESS
+}
+
+/// H_JOIN (LoPAR, "H_JOIN"): waits for a prod, with interrupts off. The last vCPU to do so gets H_CONTINUE instead.
+fn join(guest: &mut Guest<'_>) -> After {
+    let partition = guest.partition;
+    let mut answer = |status: Status| guest.regs.gpr[3] = status.0 as u64;
+    if Msr::from_bits_retain(guest.regs.msr).contains(Msr::EE) {
+        answer(Status::BAD_MODE);
+        return After::Continue;
+    }
+    answer(Status::SUCCESS);
+    if partition.presence(guest.vcpu).take_prod() {
+        return After::Continue;
+    }
+    if partition.unjoined.fetch_sub(1, Ordering::SeqCst) == 1 {
+        partition.unjoined.fetch_add(1, Ordering::SeqCst);
+        guest.regs.gpr[3] = Status::CONTINUE.0 as u64;
+        return After::Continue;
+    }
+    After::Wait(Waits::Prod)
 }

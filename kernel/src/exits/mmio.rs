@@ -2,15 +2,18 @@
 //! dropped.
 #![allow(unsafe_code)] // reaches into vector registers that are live in the machine
 
+use core::sync::atomic::Ordering;
+
 use hpt::{AccessKind, XlateError};
 use papr::mmio::{Instruction, Target as Register, decode};
 use power::GuestReal;
 use power::interrupt::{SRR1_ILLEGAL, Vector};
 use power::regs::Msr;
 use power::slb::SlbV;
+use realmode::layout::Vcpu;
 use realmode::{context, inject_saved};
 
-use super::{After, storage};
+use super::{After, Guest, storage};
 use crate::log;
 use crate::partition::Partition;
 
@@ -18,16 +21,19 @@ use crate::partition::Partition;
 const LOGGED: u32 = 8;
 
 /// Emulates the instruction at the vCPU's `pc`, whose access went to `real`.
-pub fn emulate(partition: &mut Partition, server: usize, real: GuestReal) -> Result<(), After> {
-    let Some(word) = fetch(partition, server) else {
+pub fn emulate(guest: &mut Guest<'_>, real: GuestReal) -> Result<(), After> {
+    let partition = guest.partition;
+    let Some(word) = fetch(partition, guest.regs) else {
         // The instruction itself is not to be had: the guest runs again and faults on it, or not.
         return Ok(());
     };
-    let logged = partition.accesses_to_nowhere < LOGGED;
-    partition.accesses_to_nowhere = partition.accesses_to_nowhere.saturating_add(1);
+    let logged = partition.accesses_to_nowhere.load(Ordering::Relaxed) < LOGGED;
+    if logged {
+        partition.accesses_to_nowhere.fetch_add(1, Ordering::Relaxed);
+    }
     let name = &partition.name;
-    let generation = partition.core.features.generation;
-    let regs = &mut partition.vcpus[server].regs;
+    let generation = partition.core().features.generation;
+    let regs = &mut *guest.regs;
     let pc = regs.pc;
     let Some(Instruction { store, target, update }) = decode(word) else {
         if logged {
@@ -58,22 +64,21 @@ pub fn emulate(partition: &mut Partition, server: usize, real: GuestReal) -> Res
 }
 
 /// The instruction word at `pc`, through the guest's own translation.
-fn fetch(partition: &Partition, server: usize) -> Option<u32> {
-    let regs = &partition.vcpus[server].regs;
-    let slb = if regs.msr().contains(Msr::IR) { segment(regs, regs.pc)? } else { partition.core.vrma };
+pub fn fetch(partition: &Partition, regs: &Vcpu) -> Option<u32> {
+    let slb = if regs.msr().contains(Msr::IR) { segment(regs, regs.pc)? } else { partition.core().vrma };
     let access = storage::access(regs, regs.pc, slb, AccessKind::Execute);
-    let host = match partition.core.mmu().xlate(&access) {
+    let host = match partition.core().mmu().xlate(&access) {
         Ok(translation) => translation.real,
         Err(XlateError::NotFound(_) | XlateError::Denied(_) | XlateError::Busy) => return None,
     };
     let mut bytes = [0; 4];
-    partition.memory.read(host, &mut bytes).ok()?;
+    partition.memory().read(host, &mut bytes).ok()?;
     let little = regs.msr().contains(Msr::LE);
     Some(if little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
 }
 
 /// The VSID dword of the segment that an address is in, among those saved with the vCPU.
-fn segment(regs: &realmode::layout::Vcpu, ea: u64) -> Option<SlbV> {
+pub fn segment(regs: &Vcpu, ea: u64) -> Option<SlbV> {
     regs.slb.get(..regs.slb_count as usize)?.iter().find_map(|entry| {
         let slb = SlbV(entry.v);
         let shift = slb.segment().shift();

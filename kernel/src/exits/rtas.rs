@@ -4,93 +4,88 @@ use papr::rtas::{Action, Call, CpuState, Entitlement, MAX_BYTES, Platform, Servi
 use papr::xics;
 use power::{GuestReal, Status};
 
-use super::{After, hcall};
-use crate::clock;
+use super::{After, Guest};
 use crate::partition::memory::MemoryError;
-use crate::partition::{Partition, State};
+use crate::partition::life::Ending;
+use crate::partition::{Partition, Waits};
+use crate::{clock, terminal};
 
 /// Carries out the call whose argument buffer r4 names.
-pub fn handle(partition: &mut Partition, server: usize) -> After {
-    let at = GuestReal(partition.vcpus[server].regs.gpr[4]);
-    let finish = |partition: &mut Partition, status: Status| {
-        partition.vcpus[server].regs.gpr[3] = status.0 as u64;
-    };
+pub fn handle(guest: &mut Guest<'_>) -> After {
+    let partition = guest.partition;
+    let at = GuestReal(guest.regs.gpr[4]);
+    let mut finish = |status: Status| guest.regs.gpr[3] = status.0 as u64;
     let mut buffer = [0; MAX_BYTES];
     // The buffer may end with memory: as much of it as there is.
     let room = partition.bytes.saturating_sub(at.0).min(MAX_BYTES as u64) as usize;
-    if at.0 & 3 != 0 || partition.memory.read(at, &mut buffer[..room]).is_err() {
-        finish(partition, Status::PARAMETER);
+    if at.0 & 3 != 0 || partition.memory().read(at, &mut buffer[..room]).is_err() {
+        finish(Status::PARAMETER);
         return After::Continue;
     }
     let Ok(call) = Call::parse(&buffer[..room]) else {
-        finish(partition, Status::PARAMETER);
+        finish(Status::PARAMETER);
         return After::Continue;
     };
     let answer = dispatch(&call, &mut Services(partition));
     let results = GuestReal(at.0 + call.results_offset());
-    match partition.memory.write(results, &answer.results) {
+    match partition.memory().write(results, &answer.results) {
         // The status says so too, but there may be no room for one.
-        Ok(()) if Service::of_token(call.token).is_none() => finish(partition, Status::PARAMETER),
-        Ok(()) => finish(partition, Status::SUCCESS),
-        Err(MemoryError::NoRam) => finish(partition, Status::PARAMETER),
+        Ok(()) if Service::of_token(call.token).is_none() => finish(Status::PARAMETER),
+        Ok(()) => finish(Status::SUCCESS),
+        Err(MemoryError::NoRam) => finish(Status::PARAMETER),
         Err(MemoryError::Exhausted) => return After::exhausted(partition),
     }
     match answer.action {
         None => After::Continue,
-        Some(Action::PowerOff) => After::PowerOff,
-        Some(Action::Reboot) => After::Reboot,
-        Some(Action::StopSelf) => {
-            partition.vcpus[server].state = State::Stopped;
-            After::Yield
-        }
+        Some(Action::PowerOff) => After::End(Ending::PowerOff),
+        Some(Action::Reboot) => After::End(Ending::Reboot),
+        Some(Action::StopSelf) => After::Wait(Waits::Start),
         Some(Action::OsTerm(text)) => {
             let mut words = [0; 128];
             let room = partition.bytes.saturating_sub(text.0).min(words.len() as u64) as usize;
-            let _ = partition.memory.read(text, &mut words[..room]);
+            let _ = partition.memory().read(text, &mut words[..room]);
             let words = words.split(|b| *b == 0).next().unwrap_or(&[]);
             let words = alloc::string::String::from_utf8_lossy(words);
-            After::Stop(alloc::format!("partition {} crashed: {}", partition.name, words.escape_debug()))
+            After::crash(alloc::format!("partition {} crashed: {}", partition.name, words.escape_debug()))
         }
     }
 }
 
-struct Services<'a>(&'a mut Partition);
+struct Services<'a>(&'a Partition);
 
 impl Platform for Services<'_> {
     fn clock_ns(&mut self) -> u64 {
-        self.0.clock.now(clock::now())
+        self.0.clock.lock().now(clock::now())
     }
 
     fn set_clock_ns(&mut self, ns: u64) {
-        self.0.clock.set(clock::now(), ns);
+        self.0.clock.lock().set(clock::now(), ns);
     }
 
     fn start_cpu(&mut self, server: u32, entry: GuestReal, r3: u64) -> Result<(), StartError> {
         match self.cpu_state(server) {
             None => Err(StartError::NoSuchCpu),
-            Some(CpuState::Stopped) => {
-                self.0.start_vcpu(server, entry, r3);
-                Ok(())
-            }
+            // It may have been started by somebody else meanwhile.
+            Some(CpuState::Stopped) if self.0.start_vcpu(server as usize, entry, r3) => Ok(()),
             Some(_) => Err(StartError::NotStopped),
         }
     }
 
     fn cpu_state(&mut self, server: u32) -> Option<CpuState> {
         let vcpu = self.0.vcpus.get(server as usize)?;
-        Some(if vcpu.state == State::Stopped { CpuState::Stopped } else { CpuState::NotStopped })
+        Some(if vcpu.waits() == Waits::Start { CpuState::Stopped } else { CpuState::NotStopped })
     }
 
     fn display(&mut self, byte: u8) {
         // As with H_PUT_TERM_CHAR; a guest that does not wait when the console is slow loses what it says.
-        if self.0.vty.output.room() == 0 {
-            hcall::flush(self.0);
+        if self.0.vty.lock().output.room() == 0 {
+            terminal::flush(self.0);
         }
-        self.0.vty.output.push(&[byte]);
+        terminal::put(self.0, &[byte]);
     }
 
     fn write(&mut self, at: GuestReal, bytes: &[u8]) -> bool {
-        self.0.memory.write(at, bytes).is_ok()
+        self.0.memory().write(at, bytes).is_ok()
     }
 
     fn entitlement(&self) -> Entitlement {
@@ -98,18 +93,18 @@ impl Platform for Services<'_> {
     }
 
     fn set_xive(&mut self, source: u32, server: u32, priority: u8) -> Result<(), xics::Error> {
-        self.0.core.xics.set_xive(source, server, priority).map(drop)
+        self.0.core().xics.set_xive(source, server, priority).map(|kick| self.0.kick(kick))
     }
 
     fn get_xive(&mut self, source: u32) -> Result<(u32, u8), xics::Error> {
-        self.0.core.xics.get_xive(source)
+        self.0.core().xics.get_xive(source)
     }
 
     fn int_off(&mut self, source: u32) -> Result<(), xics::Error> {
-        self.0.core.xics.int_off(source).map(drop)
+        self.0.core().xics.int_off(source).map(|kick| self.0.kick(kick))
     }
 
     fn int_on(&mut self, source: u32) -> Result<(), xics::Error> {
-        self.0.core.xics.int_on(source).map(drop)
+        self.0.core().xics.int_on(source).map(|kick| self.0.kick(kick))
     }
 }

@@ -10,7 +10,7 @@ use realmode::inject_saved;
 use realmode::layout::{StorageFault, Vcpu};
 use realmode::machine::VirtualMode;
 
-use super::{After, mmio};
+use super::{After, Guest, mmio};
 use crate::partition::Partition;
 use crate::partition::memory::MemoryError;
 
@@ -35,11 +35,11 @@ pub fn access(regs: &Vcpu, ea: u64, slb: SlbV, kind: AccessKind) -> Access {
 }
 
 /// Handles the fault that real mode has left in the vCPU.
-pub fn handle(partition: &mut Partition, server: usize) -> After {
-    let fault = partition.vcpus[server].regs.fault;
+pub fn handle(guest: &mut Guest<'_>) -> After {
+    let fault = guest.regs.fault;
     let result = match fault.escalation {
-        Some(escalation) => backed(partition, server, &fault, &escalation),
-        None => real_mode(partition, server, &fault),
+        Some(escalation) => backed(guest, &fault, &escalation),
+        None => real_mode(guest, &fault),
     };
     match result {
         Ok(()) => After::Continue,
@@ -48,7 +48,7 @@ pub fn handle(partition: &mut Partition, server: usize) -> After {
 }
 
 fn usable(partition: &Partition, real: GuestReal, store: bool) -> Result<bool, After> {
-    match partition.memory.make_usable(real, store) {
+    match partition.memory().make_usable(real, store) {
         Ok(()) => Ok(true),
         Err(MemoryError::NoRam) => Ok(false),
         Err(MemoryError::Exhausted) => Err(After::exhausted(partition)),
@@ -56,25 +56,20 @@ fn usable(partition: &Partition, real: GuestReal, store: bool) -> Result<bool, A
 }
 
 /// A fault whose entry is known: make the page what the access needs, then the entry.
-fn backed(
-    partition: &mut Partition,
-    server: usize,
-    fault: &StorageFault,
-    escalation: &Escalation,
-) -> Result<(), After> {
-    let core = partition.core;
+fn backed(guest: &mut Guest<'_>, fault: &StorageFault, escalation: &Escalation) -> Result<(), After> {
+    let core = guest.partition.core();
     let kind = kind(fault);
     let real = real_address(escalation, fault.ea);
     for _ in 0..ATTEMPTS {
         match core.mmu().resolve(&VirtualMode::new(core.lpid), escalation, kind) {
             Resolved::Installed | Resolved::Changed => return Ok(()),
             Resolved::Blocked(_) => {
-                if !usable(partition, real, kind == AccessKind::Write)? {
+                if !usable(guest.partition, real, kind == AccessKind::Write)? {
                     return Ok(());
                 }
             }
             Resolved::NoPage => {
-                return nothing_there(partition, server, fault, real, Some(escalation.guest_r));
+                return nothing_there(guest, fault, real, Some(escalation.guest_r));
             }
         }
     }
@@ -90,19 +85,19 @@ fn real_address(escalation: &Escalation, ea: u64) -> GuestReal {
 }
 
 /// A guest in real mode reached a page that has no entry yet: the hypervisor inserts it, on first touch as all else.
-fn real_mode(partition: &mut Partition, server: usize, fault: &StorageFault) -> Result<(), After> {
-    let core = partition.core;
+fn real_mode(guest: &mut Guest<'_>, fault: &StorageFault) -> Result<(), After> {
+    let core = guest.partition.core();
     let slb = SlbV(fault.slb_v);
     let real = GuestReal(slb.offset(Ea(fault.ea)));
-    if !usable(partition, real, kind(fault) == AccessKind::Write)? {
-        return nothing_there(partition, server, fault, real, None);
+    if !usable(guest.partition, real, kind(fault) == AccessKind::Write)? {
+        return nothing_there(guest, fault, real, None);
     }
     let size = slb.base_page().unwrap_or(PageSize::K64);
     match core.mmu().insert_vrma(&VirtualMode::new(core.lpid), size, Ea(fault.ea)) {
         Ok(_) | Err(HptError::TooHard) => Ok(()),
-        Err(_) => Err(After::Stop(alloc::format!(
+        Err(_) => Err(After::crash(alloc::format!(
             "partition {}: no room in its page table for its real mode area at {real:#x}",
-            partition.name
+            guest.partition.name
         ))),
     }
 }
@@ -110,8 +105,7 @@ fn real_mode(partition: &mut Partition, server: usize, fault: &StorageFault) -> 
 /// No slot claims the address. A cache-inhibited access meets an empty bus; for anything else there should have been
 /// memory, and there is none.
 fn nothing_there(
-    partition: &mut Partition,
-    server: usize,
+    guest: &mut Guest<'_>,
     fault: &StorageFault,
     real: GuestReal,
     guest_r: Option<HpteR>,
@@ -119,9 +113,9 @@ fn nothing_there(
     let inhibited =
         guest_r.is_some_and(|r| r.any(HpteR::I) && r.0 & HpteR::WIMG != HpteR::W | HpteR::I | HpteR::M);
     if inhibited && !fault.fetch {
-        return mmio::emulate(partition, server, real);
+        return mmio::emulate(guest, real);
     }
-    let regs = &mut partition.vcpus[server].regs;
+    let regs = &mut *guest.regs;
     regs.dar = fault.ea;
     // SRR1 and DSISR of a machine check for a real address that does not exist differ by processor; the guest's handler
     // sees that it was not recovered, and by DAR where it was.

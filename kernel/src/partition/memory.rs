@@ -19,13 +19,13 @@ pub enum MemoryError {
 
 /// A partition's memory, by its real addresses.
 #[derive(Clone, Copy)]
-pub struct GuestMemory {
-    partition: &'static Partition,
+pub struct GuestMemory<'a> {
+    partition: &'a Partition,
 }
 
-impl GuestMemory {
+impl<'a> GuestMemory<'a> {
     /// Of this partition.
-    pub fn new(partition: &'static Partition) -> GuestMemory {
+    pub fn new(partition: &'a Partition) -> GuestMemory<'a> {
         GuestMemory { partition }
     }
 

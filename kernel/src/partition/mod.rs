@@ -2,33 +2,40 @@
 #![allow(unsafe_code)] // turns allocated blocks into the tables that live as long as the partition
 
 pub mod dispatch;
+pub mod life;
 pub mod memory;
 mod vcpu;
 
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use hpt::{Hpt, Page, RevGroup, Slot, SlotKind, Slots};
 use papr::elf::{self, RTAS_BYTES};
 use papr::rtas::{BLOB, PartitionClock};
 use papr::tree::{self, FIRST_VTY, GuestConfig, VtyConfig};
 use papr::vty::Vty;
-use papr::xics::{FIRST_SOURCE, Icp, Source, Xics};
+use papr::xics::{FIRST_SOURCE, Icp, Kick, Source, Xics};
 use power::regs::{Lpcr, Msr};
 use power::slb::SlbV;
 use power::{CpuFeatures, GuestReal, HostReal, Lpid, PageSize, spr};
+use realmode::host as cpus;
 use realmode::instructions::{mfspr, timebase};
-use realmode::layout::ExitCode;
+use realmode::layout::{ExitCode, Vcpu};
 use realmode::machine::flush_partition;
-use realmode::partition::{Partition as Core, Presence};
+use realmode::partition::{Partition as Core, Presence, Residency};
+use sched::CpuSet;
 
-pub use vcpu::{State, VirtualCpu};
+pub use vcpu::{VirtualCpu, Waits};
 
+use self::life::Life;
 use self::memory::GuestMemory;
-use crate::{memory as host, mmu};
+use crate::sync::{Lock, Rank};
+use crate::{memory as host, mmu, percpu};
 
 /// Ticks of the timebase in a second.
 pub const TIMEBASE_HZ: u64 = 512_000_000;
@@ -36,52 +43,65 @@ pub const TIMEBASE_HZ: u64 = 512_000_000;
 /// The interrupt source of the console's input.
 const VTY_SOURCE: u32 = FIRST_SOURCE;
 
+/// Bytes of a partition's output that are kept, and of input that wait for it.
+const VTY_OUTPUT: usize = 64 << 10;
+const VTY_INPUT: usize = 4096;
+
 /// How often a partition was left for virtual mode, by reason.
 #[derive(Default)]
-pub struct Exits([u64; 9]);
+pub struct Exits([AtomicU64; 10]);
 
 impl Exits {
     /// Notes one.
-    pub fn count(&mut self, exit: ExitCode) {
-        self.0[exit as usize] += 1;
+    pub fn count(&self, exit: ExitCode) {
+        self.0[exit as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were, of all kinds.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|n| n.load(Ordering::Relaxed)).sum()
     }
 }
 
 impl fmt::Display for Exits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let of = |exit: ExitCode| self.0[exit as usize];
-        let (total, hcalls, faults) =
-            (self.0.iter().sum::<u64>(), of(ExitCode::Hcall), of(ExitCode::Storage));
-        write!(f, "{total} exits: {hcalls} hypercalls, {faults} storage faults, ")?;
+        let of = |exit: ExitCode| self.0[exit as usize].load(Ordering::Relaxed);
+        let (hcalls, faults) = (of(ExitCode::Hcall), of(ExitCode::Storage));
+        write!(f, "{} exits: {hcalls} hypercalls, {faults} storage faults, ", self.total())?;
         write!(f, "{} ceded, {} slices", of(ExitCode::Cede), of(ExitCode::Slice))
     }
 }
 
 /// A partition as virtual mode has it.
 pub struct Partition {
-    /// What it is called in messages.
+    /// What it is called.
     pub name: String,
-    /// What real mode knows of it.
-    pub core: &'static Core,
-    /// Its memory.
-    pub memory: GuestMemory,
+    /// What it was defined by.
+    pub table: bundle::Partition,
     /// Its vCPUs, by server number.
     pub vcpus: Vec<VirtualCpu>,
     /// Its console.
-    pub vty: Vty<4096, 4096>,
+    pub vty: Lock<Vty>,
     /// Its clock.
-    pub clock: PartitionClock,
+    pub clock: Lock<PartitionClock>,
     /// Its memory in bytes.
     pub bytes: u64,
-    /// How often it was left.
-    pub exits: Exits,
+    /// How many of its vCPUs are not parked.
+    pub active: AtomicUsize,
+    /// How many are started and not joined.
+    pub unjoined: AtomicUsize,
+    /// What it does.
+    pub life: Lock<Life>,
     /// Accesses to addresses where it has nothing.
-    pub accesses_to_nowhere: u32,
+    pub accesses_to_nowhere: AtomicU32,
+    /// Whether its events go to the trace.
+    pub traced: AtomicBool,
+    /// How often it was left for virtual mode.
+    pub exits: Exits,
     hpt_bytes: u64,
     hpt_at: HostReal,
-    /// Its interrupts: LPCR\[ILE\] and \[AIL\], the same on all vCPUs.
-    pub interrupt_mode: Lpcr,
     image: Image,
+    parts: Parts,
 }
 
 /// What a partition is started from: it lies in the boot archive, which is never overwritten.
@@ -92,115 +112,189 @@ struct Image {
     cmdline: String,
 }
 
+/// What real mode knows of the partition, and what that refers to: dropped in this order, with the vCPUs before.
+struct Parts {
+    core: Box<Core>,
+    _icps: Box<[Icp]>,
+    _sources: Box<[Source]>,
+    _presences: Box<[Presence]>,
+    _tables: [Block; 3],
+}
+
+/// Memory of the host's that is given back when this is dropped.
+struct Block {
+    at: HostReal,
+    bytes: u64,
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        host::release(self.at, self.bytes);
+    }
+}
+
 /// log2 of a partition's page table in bytes: 1/128 of its memory, at least 256 KiB.
 fn hpt_shift(bytes: u64) -> u32 {
     (bytes / 128).next_power_of_two().trailing_zeros().max(18)
 }
 
-/// A zeroed table of `n` entries that is never freed.
-fn leak_table<T: 'static>(n: u64, what: &str) -> Result<&'static [T], String> {
+/// A zeroed table of `n` entries. It lives as long as the block, which the caller keeps longer than the slice.
+fn table<T: 'static>(n: u64, what: &str) -> Result<(&'static [T], Block), String> {
     let bytes = (n * size_of::<T>() as u64).next_multiple_of(frames::FRAME);
     let at = host::allocate(bytes).ok_or_else(|| format!("no memory for {what}, {} KiB", bytes >> 10))?;
-    // SAFETY: a new block of that size; all zeroes is a valid empty `T` for the tables made here, which say so.
+    // SAFETY: a new block of that size, aligned to it; all zeroes is a valid empty `T` for the tables made here, which say so.
     unsafe {
         host::zero(at, bytes);
-        Ok(core::slice::from_raw_parts(at.ea() as *const T, n as usize))
+        Ok((core::slice::from_raw_parts(at.ea() as *const T, n as usize), Block { at, bytes }))
     }
 }
 
+/// A reference that outlives its scope: to something in a box that the partition keeps.
+///
+/// # Safety
+/// The box is dropped after whoever has the reference.
+unsafe fn kept<T: ?Sized>(of: &T) -> &'static T {
+    // SAFETY: the caller's.
+    unsafe { &*core::ptr::from_ref(of) }
+}
+
 impl Partition {
-    /// Defines a partition from its table in the manifest. An error is one line for the user.
+    /// Defines a partition from its table in the manifest, with one slot number for each vCPU. An error is one line for the user.
     pub fn define(
         lpid: Lpid,
-        table: &bundle::Partition,
+        name: &str,
+        table_of: &bundle::Partition,
+        slots_of: &[usize],
         files: impl Fn(&str) -> Option<&'static [u8]>,
         features: &CpuFeatures,
     ) -> Result<Partition, String> {
-        let bytes = table.memory;
-        let unit: u64 = if table.huge_pages { 16 << 20 } else { 64 << 10 };
+        let bytes = table_of.memory;
+        let unit: u64 = if table_of.huge_pages { 16 << 20 } else { 64 << 10 };
         if !bytes.is_multiple_of(unit) {
             return Err(format!("memory of {} KiB is not a multiple of {} KiB", bytes >> 10, unit >> 10));
         }
-        if bytes > host::total() {
-            let (want, have) = (bytes >> 20, host::total() >> 20);
-            return Err(format!("memory of {want} MiB is more than the {have} MiB the host has to give"));
-        }
-        let shift = hpt_shift(bytes);
-        let hpt_bytes = 1u64 << shift;
-        let (hpt_at, groups) = mmu::new_table(hpt_bytes)
-            .ok_or_else(|| format!("no memory for a page table of {} KiB", hpt_bytes >> 10))?;
-        let rev: &[RevGroup] = leak_table(groups.len() as u64, "the reverse map")?;
+        let find = |name: &String| files(name).ok_or_else(|| format!("{name}: not in the boot archive"));
+        let image = Image {
+            kernel: find(&table_of.kernel)?,
+            kernel_name: table_of.kernel.clone(),
+            initrd: table_of
+                .initrd
+                .as_ref()
+                .map(|name| Ok::<_, String>((find(name)?, name.clone())))
+                .transpose()?,
+            cmdline: table_of.cmdline.clone(),
+        };
+        let hpt_bytes = 1u64 << hpt_shift(bytes);
+        let (groups, hpt_block) =
+            table(hpt_bytes / size_of::<hpt::Pteg>() as u64, "a page table")?;
+        let hpt_at = hpt_block.at;
+        let (rev, rev_block) = table::<RevGroup>(groups.len() as u64, "the reverse map")?;
         let hpt = Hpt::new(groups, rev, features.hpte_format).ok_or("the page table has an odd size")?;
-        let pages: &[Page] = leak_table(bytes / unit, "the page states")?;
-        let mut slots = Slots::new(table.huge_pages);
+        let (pages, page_block) = table::<Page>(bytes / unit, "the page states")?;
+        let mut slots = Slots::new(table_of.huge_pages);
         slots
             .add(Slot { base: GuestReal(0), len: bytes, kind: SlotKind::Ram(pages) })
             .map_err(|error| format!("memory of {} KiB: {error:?}", bytes >> 10))?;
-        let icps: &'static [Icp] = (0..table.vcpus).map(|_| Icp::default()).collect::<Vec<_>>().leak();
-        let sources: &'static [Source] = Box::leak(Box::new([Source::level()]));
-        let presences: &'static [Presence] =
-            (0..table.vcpus).map(|_| Presence::default()).collect::<Vec<_>>().leak();
+        let icps: Box<[Icp]> = (0..table_of.vcpus).map(|_| Icp::default()).collect();
+        let sources: Box<[Source]> = Box::new([Source::level()]);
+        let allowed = table_of.cpus.unwrap_or(CpuSet::ALL).and(&crate::cpus::online());
+        let presences: Box<[Presence]> = slots_of.iter().map(|slot| Presence::new(*slot, allowed)).collect();
         let vrma = SlbV::vrma(PageSize::K64);
-        let core: &'static Core = Box::leak(Box::new(Core {
+        // SAFETY: `Parts` drops the core, which has the references, before the boxes.
+        let (xics, known) = unsafe { (Xics::new(kept(&*icps), kept(&*sources)), kept(&*presences)) };
+        let core = Box::new(Core {
             lpid,
             features: *features,
             hpt,
             slots,
             vrma,
-            xics: Xics::new(icps, sources),
-            vcpus: presences,
-        }));
+            xics,
+            vcpus: known,
+            residency: Residency::default(),
+            closed: AtomicBool::new(true),
+            interrupt_mode: AtomicU64::new(0),
+        });
         mmu::set_partition(lpid, mmu::table_word(hpt_at, hpt_bytes), vrma);
-        let find = |name: &String| files(name).ok_or_else(|| format!("{name}: not in the boot archive"));
-        let image = Image {
-            kernel: find(&table.kernel)?,
-            kernel_name: table.kernel.clone(),
-            initrd: table
-                .initrd
-                .as_ref()
-                .map(|name| Ok::<_, String>((find(name)?, name.clone())))
-                .transpose()?,
-            cmdline: table.cmdline.clone(),
-        };
-        let vcpus = (0..table.vcpus).map(|server| VirtualCpu::new(core, server)).collect();
+        let vcpus = (0..slots_of.len()).map(|server| VirtualCpu::new(&raw const *core, server)).collect();
         Ok(Partition {
-            name: table.name.clone(),
-            core,
-            memory: GuestMemory::new(core),
+            name: name.into(),
+            table: table_of.clone(),
             vcpus,
-            vty: Vty::new(),
-            clock: PartitionClock::default(),
+            vty: Lock::new(Rank::Partition, Vty::new(VTY_OUTPUT, VTY_INPUT)),
+            clock: Lock::new(Rank::Partition, PartitionClock::default()),
             bytes,
+            active: AtomicUsize::new(0),
+            unjoined: AtomicUsize::new(0),
+            life: Lock::new(Rank::Life, Life::new()),
+            accesses_to_nowhere: AtomicU32::new(0),
+            traced: AtomicBool::new(true),
             exits: Exits::default(),
-            accesses_to_nowhere: 0,
             hpt_bytes,
             hpt_at,
-            interrupt_mode: Lpcr::empty(),
             image,
+            parts: Parts {
+                core,
+                _icps: icps,
+                _sources: sources,
+                _presences: presences,
+                _tables: [hpt_block, rev_block, page_block],
+            },
         })
     }
 
-    /// Puts the partition into the state of a machine that was just switched on, with its kernel loaded and its first
-    /// vCPU at the kernel's entry. An error is one line for the user.
-    pub fn start(&mut self) -> Result<(), String> {
-        self.core.mmu().clear();
+    /// What real mode knows of it.
+    pub fn core(&self) -> &Core {
+        &self.parts.core
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> GuestMemory<'_> {
+        GuestMemory::new(&self.parts.core)
+    }
+
+    /// What others know of a vCPU.
+    pub fn presence(&self, vcpu: &VirtualCpu) -> &Presence {
+        &self.parts.core.vcpus[vcpu.server]
+    }
+
+    /// Its weight in the run queues.
+    pub fn weight(&self) -> u32 {
+        self.table.weight
+    }
+
+    /// Gives all its memory back and forgets all state: as before its first start. No vCPU of it is active, and the caller holds its
+    /// life's lock.
+    pub fn clear(&self) {
+        let core = self.core();
+        core.mmu().clear();
         // Before the memory goes to somebody else.
-        flush_partition(self.core.lpid, self.core.features.partition_table);
-        self.memory.discard_all();
-        self.core.xics.reset();
+        flush_partition(core.lpid, core.features.partition_table);
+        core.residency.forget();
+        self.memory().discard_all();
+        core.xics.reset();
+        core.interrupt_mode.store(0, Ordering::SeqCst);
+        self.vty.lock().input.clear();
         self.update_vty_interrupt();
-        self.interrupt_mode = Lpcr::empty();
-        for (vcpu, presence) in self.vcpus.iter_mut().zip(self.core.vcpus) {
-            vcpu.reset();
-            let _ = presence.take_prod();
+        self.unjoined.store(0, Ordering::SeqCst);
+        for vcpu in &self.vcpus {
+            // SAFETY: no vCPU is active, and only the holder of the life's lock starts one.
+            unsafe { vcpu.reset() };
+            let _ = self.presence(vcpu).take_prod();
         }
+    }
+
+    /// Puts the partition into the state of a machine that was just switched on, with its kernel loaded and its first
+    /// vCPU at the kernel's entry. An error is one line for the user. As for [`Partition::clear`].
+    pub fn start(self: &Arc<Partition>) -> Result<(), String> {
+        self.clear();
         let (entry, tree) = self.load()?;
+        self.core().closed.store(false, Ordering::SeqCst);
         self.start_vcpu(0, entry, tree.0);
         Ok(())
     }
 
     /// Copies kernel, initrd, RTAS and the device tree into place; the entry point and the tree's address.
-    fn load(&mut self) -> Result<(GuestReal, GuestReal), String> {
+    fn load(&self) -> Result<(GuestReal, GuestReal), String> {
         let image = &self.image;
         let name = &image.kernel_name;
         let plan = elf::plan(image.kernel, self.bytes).map_err(|error| format!("{name}: {error}"))?;
@@ -215,28 +309,28 @@ impl Partition {
         let initrd = (initrd_bytes != 0).then_some((place.initrd.start, place.initrd.end));
         let tree = self.tree(&servers, place.rtas.0, initrd)?;
         let put = |at: GuestReal, data: &[u8]| {
-            self.memory.write(at, data).map_err(|error| format!("loading {name} at {at:#x}: {error:?}"))
+            self.memory().write(at, data).map_err(|error| format!("loading {name} at {at:#x}: {error:?}"))
         };
         for segment in &plan.segments {
             put(segment.at, &image.kernel[segment.file.clone()])?;
-            self.memory.sync_instructions(segment.at, segment.file.len() as u64);
+            self.memory().sync_instructions(segment.at, segment.file.len() as u64);
         }
         if let Some((data, _)) = image.initrd {
             put(GuestReal(place.initrd.start), data)?;
         }
         put(place.rtas, &BLOB)?;
-        self.memory.sync_instructions(place.rtas, RTAS_BYTES);
+        self.memory().sync_instructions(place.rtas, RTAS_BYTES);
         put(place.tree, &tree)?;
         Ok((plan.entry, place.tree))
     }
 
     fn tree(&self, servers: &[u32], rtas_base: u64, initrd: Option<(u64, u64)>) -> Result<Vec<u8>, String> {
-        let features = &self.core.features;
+        let features = &self.core().features;
         // SAFETY: PVR can always be read.
         let pvr = unsafe { mfspr::<{ spr::PVR }>() } as u32;
         tree::build(&GuestConfig {
             name: &self.name,
-            number: self.core.lpid.0,
+            number: self.core().lpid.0,
             uuid: None,
             generation: features.generation,
             pvr,
@@ -249,7 +343,7 @@ impl Partition {
             clock_hz: 4_000_000_000,
             slb_entries: features.slb_entries,
             large_decrementer_bits: None,
-            huge_pages: self.core.slots.is_huge(),
+            huge_pages: self.core().slots.is_huge(),
             inhibited_64k: true,
             random: features.darn,
             rng_seed: features.darn.then(seed).flatten(),
@@ -261,64 +355,130 @@ impl Partition {
         .map_err(|error| format!("partition {}: device tree: {error}", self.name))
     }
 
-    /// Sets a vCPU to an entry point, as PAPR wants it: big endian, translation off.
-    pub fn start_vcpu(&mut self, server: u32, entry: GuestReal, r3: u64) {
-        let lpcr = self.lpcr();
-        let sdr1 = mmu::table_word(self.hpt_at, self.hpt_bytes);
-        let Some(vcpu) = self.vcpus.get_mut(server as usize) else { return };
-        vcpu.reset();
-        let regs = &mut vcpu.regs;
+    /// Sets a parked vCPU to an entry point, as PAPR wants it (big endian, translation off), and lets it go; false if it is not
+    /// waiting to be started. The caller is a vCPU of the partition, or holds the lock of its life.
+    pub fn start_vcpu(&self, server: usize, entry: GuestReal, r3: u64) -> bool {
+        let Some(vcpu) = self.vcpus.get(server) else { return false };
+        let presence = self.presence(vcpu);
+        if !vcpu.claim_start() {
+            return false;
+        }
+        // SAFETY: it is parked, and it is this caller alone who has claimed its start.
+        let regs = unsafe {
+            vcpu.reset();
+            vcpu.regs()
+        };
+        self.prepare(regs);
         regs.gpr[3] = r3;
         regs.pc = entry.0;
         regs.msr = (Msr::SF | Msr::ME).bits();
-        regs.lpcr = lpcr.bits();
-        regs.lpid = u64::from(self.core.lpid.0);
-        regs.sdr1 = sdr1;
         regs.dec_expires = timebase() + i32::MAX as u64;
-        vcpu.state = State::Runnable;
+        let _ = presence.take_prod();
+        vcpu.set_waits(Waits::Nothing);
+        self.active.fetch_add(1, Ordering::SeqCst);
+        self.unjoined.fetch_add(1, Ordering::SeqCst);
+        self.release(vcpu);
+        true
     }
 
-    /// LPCR of its vCPUs: all storage interrupts come to the hypervisor, external ones too.
-    pub fn lpcr(&self) -> Lpcr {
-        let mut lpcr = Lpcr::VPM1 | Lpcr::HDICE | Lpcr::PECE_DEC | Lpcr::PECE_OTHER | self.interrupt_mode;
-        if self.core.features.partition_table {
+    /// Hands a parked vCPU to a CPU.
+    pub fn release(&self, vcpu: &VirtualCpu) {
+        let presence = self.presence(vcpu);
+        if presence.whereabouts.unpark() {
+            let (_, last) = presence.whereabouts.look();
+            cpus::hand(percpu::number(), presence, last);
+        }
+    }
+
+    /// Whether the events of its vCPUs go to the trace.
+    pub fn set_traced(&self, on: bool) {
+        self.traced.store(on, Ordering::Relaxed);
+        for vcpu in &self.vcpus {
+            vcpu.set_trace_tag(self.trace_tag(vcpu.server));
+        }
+    }
+
+    fn trace_tag(&self, server: usize) -> u64 {
+        let traced = self.traced.load(Ordering::Relaxed);
+        if traced { ::trace::tag(self.core().lpid, server as u32) } else { 0 }
+    }
+
+    /// What is the same in all its vCPUs' registers.
+    fn prepare(&self, regs: &mut Vcpu) {
+        *regs.trace_tag.get_mut() = self.trace_tag(regs.server as usize);
+        regs.lpcr = self.lpcr().bits();
+        regs.lpid = u64::from(self.core().lpid.0);
+        regs.sdr1 = mmu::table_word(self.hpt_at, self.hpt_bytes);
+    }
+
+    /// LPCR of its vCPUs: all storage interrupts come to the hypervisor, external ones too. How the guest takes its own is added at
+    /// each entry.
+    fn lpcr(&self) -> Lpcr {
+        let mut lpcr = Lpcr::VPM1 | Lpcr::HDICE | Lpcr::PECE_DEC | Lpcr::PECE_OTHER;
+        if self.core().features.partition_table {
             lpcr |= Lpcr::HVICE;
         } else {
             // VRMASD: L and LP of the real mode area's segment, in bits 12 and 15:16.
-            let l = (self.core.vrma.0 & power::slb::VSID_L) >> 8;
-            let lp = (self.core.vrma.0 & power::slb::VSID_LP) >> 4;
+            let l = (self.core().vrma.0 & power::slb::VSID_L) >> 8;
+            let lp = (self.core().vrma.0 & power::slb::VSID_LP) >> 4;
             lpcr |= Lpcr::VPM0 | Lpcr::from_bits_retain((l << 4 | lp) << Lpcr::VRMASD_SHIFT);
         }
         lpcr
     }
 
     /// Gives all vCPUs, present and future, the interrupt mode that a guest asked for.
-    pub fn set_interrupt_mode(&mut self, bits: Lpcr, value: Lpcr) {
-        self.interrupt_mode = (self.interrupt_mode & !bits) | (value & bits);
-        for vcpu in &mut self.vcpus {
-            vcpu.regs.lpcr = vcpu.regs.lpcr & !bits.bits() | (value & bits).bits();
+    pub fn set_interrupt_mode(&self, bits: Lpcr, value: Lpcr) {
+        let change = |mode: u64| Some(mode & !bits.bits() | (value & bits).bits());
+        let _ = self.core().interrupt_mode.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change);
+        self.interrupt_all();
+    }
+
+    /// Makes every vCPU that runs leave its guest for a moment.
+    pub fn interrupt_all(&self) {
+        for vcpu in &self.vcpus {
+            cpus::disturb(percpu::number(), self.presence(vcpu));
         }
     }
 
     /// Bytes for the guest's console; how many it had room for.
-    pub fn type_in(&mut self, bytes: &[u8]) -> usize {
-        let n = self.vty.input.push(bytes);
+    pub fn type_in(&self, bytes: &[u8]) -> usize {
+        let n = self.vty.lock().input.push(bytes);
         self.update_vty_interrupt();
         n
     }
 
     /// The console's interrupt is up as long as there is input.
-    pub fn update_vty_interrupt(&mut self) {
-        // The source exists; whom it kicks is seen before the vCPU is entered.
-        let _ = match self.vty.input.is_empty() {
-            true => self.core.xics.deassert(VTY_SOURCE),
-            false => self.core.xics.assert(VTY_SOURCE).map(drop),
+    pub fn update_vty_interrupt(&self) {
+        let vty = self.vty.lock();
+        // The source exists. Under the lock, so that the line agrees with the ring.
+        let kick = match vty.input.is_empty() {
+            true => self.core().xics.deassert(VTY_SOURCE).map(|()| Kick::NONE),
+            false => self.core().xics.assert(VTY_SOURCE),
         };
+        drop(vty);
+        self.kick(kick.unwrap_or(Kick::NONE));
+    }
+
+    /// Wakes, or rings, the vCPUs for which an interrupt has been raised.
+    pub fn kick(&self, kick: Kick) {
+        for server in kick {
+            if let Some(presence) = self.core().vcpus.get(server as usize) {
+                cpus::wake(percpu::number(), presence);
+            }
+        }
     }
 
     /// The length of its page table.
     pub fn hpt_bytes(&self) -> u64 {
         self.hpt_bytes
+    }
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        self.clear();
+        mmu::clear_partition(self.core().lpid);
+        flush_partition(self.core().lpid, self.core().features.partition_table);
     }
 }
 

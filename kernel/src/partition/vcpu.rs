@@ -1,77 +1,158 @@
 //! A virtual CPU as virtual mode has it.
+#![allow(unsafe_code)] // hands out registers to the CPU that runs them
 
 use alloc::boxed::Box;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use papr::vpa::VpaState;
-use realmode::instructions::timebase;
+use ::trace::Stats;
 use realmode::layout::{Context, Vcpu};
-use realmode::partition::{Partition as Core, Presence};
+use realmode::partition::Partition as Core;
 
-use super::dispatch::Off;
-use crate::percpu;
+use super::dispatch::Areas;
+use crate::sync::{Lock, Rank};
 
-/// What a vCPU does.
+/// What a vCPU waits for when it does not want a CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
-    /// Nothing until `start-cpu`.
-    Stopped,
-    /// It runs, or would if a CPU were free.
-    Runnable,
-    /// It waits in H_CEDE for an interrupt or a prod.
-    Ceded,
+#[repr(u8)]
+pub enum Waits {
+    /// Nothing: it runs, or would if a CPU were free.
+    Nothing = 0,
+    /// `start-cpu`.
+    Start = 1,
+    /// An interrupt, its decrementer or a prod, in H_CEDE.
+    Event = 2,
+    /// A prod, in H_JOIN.
+    Prod = 3,
 }
 
-/// A vCPU: its registers and what virtual mode keeps beside them.
-pub struct VirtualCpu {
-    /// The registers.
-    pub regs: Box<Vcpu>,
-    /// What it does.
-    pub state: State,
-    /// The areas it has registered.
-    pub vpa: VpaState,
-    /// It is off its CPU.
-    pub off: Option<Off>,
-    /// How many entries its dispatch trace log has had.
-    pub dtl_next: u64,
-    core: &'static Core,
+impl Waits {
+    /// In a word, for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Waits::Nothing => "ready",
+            Waits::Start => "stopped",
+            Waits::Event => "ceded",
+            Waits::Prod => "joined",
+        }
+    }
 }
+
+/// No CPU has its registers.
+const NOWHERE: usize = usize::MAX;
+
+/// A vCPU: its registers, which belong to the CPU that runs it, and what everybody may look at.
+pub struct VirtualCpu {
+    regs: UnsafeCell<Vcpu>,
+    /// What it was left for: how often, and how long that took.
+    pub stats: Box<Stats>,
+    /// The number that the partition knows it by.
+    pub server: usize,
+    waits: AtomicU8,
+    /// The timebase at which its decrementer expires, while it waits.
+    pub wakes_at: AtomicU64,
+    /// The timebase at which it last became ready for a CPU.
+    pub ready_at: AtomicU64,
+    /// How much it has had of the CPUs, divided by its weight: the run queues' clock.
+    pub vtime: AtomicU64,
+    /// For how many ticks it has run, and how often it was put on a CPU.
+    pub ran: AtomicU64,
+    /// See `ran`.
+    pub dispatches: AtomicU64,
+    /// The areas that it shares with its guest.
+    pub areas: Lock<Areas>,
+    /// The CPU that its switched registers were last saved on: they are still there if nobody else has run there since.
+    saved_on: AtomicUsize,
+}
+
+// SAFETY: the registers are reached through `regs` only, by the one CPU on which the vCPU runs or, while its partition has no active
+// vCPU, by the one that starts it; all else is atomic or locked.
+unsafe impl Sync for VirtualCpu {}
+// SAFETY: as above; the pointers in the registers are to the partition that owns it and to CPUs' structures, which are never freed.
+unsafe impl Send for VirtualCpu {}
 
 impl VirtualCpu {
-    /// A stopped one.
-    pub fn new(core: &'static Core, server: u32) -> VirtualCpu {
-        let regs = Box::new(Vcpu::new(core, percpu::boot_cpu(), server));
-        VirtualCpu { regs, state: State::Stopped, vpa: VpaState::NEW, off: None, dtl_next: 0, core }
-    }
-
-    /// Stops it and forgets its registers.
-    pub fn reset(&mut self) {
-        let server = self.regs.server;
-        *self.regs = Vcpu::new(self.core, percpu::boot_cpu(), server);
-        *self.regs.context.get_mut() = Context::INITIAL;
-        self.state = State::Stopped;
-        self.vpa = VpaState::NEW;
-        self.off = None;
-        self.dtl_next = 0;
-    }
-
-    /// What the other vCPUs know of it.
-    pub fn presence(&self) -> &'static Presence {
-        &self.core.vcpus[self.regs.server as usize]
-    }
-
-    /// Is there a reason to run it now? Ends an H_CEDE if so.
-    pub fn wants_cpu(&mut self) -> bool {
-        match self.state {
-            State::Stopped => false,
-            State::Runnable => true,
-            State::Ceded => {
-                let due = (timebase().wrapping_sub(self.regs.dec_expires) as i64) >= 0;
-                let wake = due || self.core.xics.pending(self.regs.server) || self.presence().take_prod();
-                if wake {
-                    self.state = State::Runnable;
-                }
-                wake
-            }
+    /// One that is not started.
+    pub fn new(core: *const Core, server: usize) -> VirtualCpu {
+        let stats = Box::new(Stats::zero());
+        VirtualCpu {
+            regs: UnsafeCell::new(Vcpu::new(core, core::ptr::null_mut(), server as u32, &raw const *stats)),
+            stats,
+            server,
+            waits: AtomicU8::new(Waits::Start as u8),
+            wakes_at: AtomicU64::new(u64::MAX),
+            ready_at: AtomicU64::new(0),
+            vtime: AtomicU64::new(0),
+            ran: AtomicU64::new(0),
+            dispatches: AtomicU64::new(0),
+            areas: Lock::new(Rank::Areas, Areas::NEW),
+            saved_on: AtomicUsize::new(NOWHERE),
         }
+    }
+
+    /// Its registers.
+    ///
+    /// # Safety
+    /// The vCPU runs on this CPU, or it is parked and nobody else can start it; there is no other reference to them.
+    #[allow(clippy::mut_from_ref)] // the caller's promise
+    pub unsafe fn regs(&self) -> &mut Vcpu {
+        // SAFETY: the caller's.
+        unsafe { &mut *self.regs.get() }
+    }
+
+    /// How its events are marked from now on; 0: they are not recorded.
+    pub fn set_trace_tag(&self, tag: u64) {
+        // SAFETY: an atomic field, by its address: no reference to the registers is made.
+        unsafe { (*(&raw const (*self.regs.get()).trace_tag)).store(tag, Ordering::Relaxed) };
+    }
+
+    /// A look at its registers from elsewhere, for reports only: they may change meanwhile.
+    pub fn peek(&self) -> *const Vcpu {
+        self.regs.get()
+    }
+
+    /// Forgets its registers and areas, as for a partition that starts anew.
+    ///
+    /// # Safety
+    /// As for [`VirtualCpu::regs`].
+    pub unsafe fn reset(&self) {
+        // SAFETY: the caller's.
+        let regs = unsafe { self.regs() };
+        *regs = Vcpu::new(regs.partition, core::ptr::null_mut(), self.server as u32, &raw const *self.stats);
+        *regs.context.get_mut() = Context::INITIAL;
+        self.set_waits(Waits::Start);
+        *self.areas.lock() = Areas::NEW;
+        self.saved_on.store(NOWHERE, Ordering::Relaxed);
+    }
+
+    /// What it waits for.
+    pub fn waits(&self) -> Waits {
+        match self.waits.load(Ordering::SeqCst) {
+            0 => Waits::Nothing,
+            1 => Waits::Start,
+            2 => Waits::Event,
+            _ => Waits::Prod,
+        }
+    }
+
+    /// Claims the right to start it: true for one caller, if it waits for that.
+    pub fn claim_start(&self) -> bool {
+        let (from, to) = (Waits::Start as u8, Waits::Nothing as u8);
+        self.waits.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// It waits for this from now on.
+    pub fn set_waits(&self, waits: Waits) {
+        self.waits.store(waits as u8, Ordering::SeqCst);
+    }
+
+    /// Its switched registers have been saved on this CPU.
+    pub fn note_saved(&self, cpu: usize) {
+        self.saved_on.store(cpu, Ordering::Relaxed);
+    }
+
+    /// Where they were saved last.
+    pub fn was_saved_on(&self, cpu: usize) -> bool {
+        self.saved_on.load(Ordering::Relaxed) == cpu
     }
 }

@@ -3,7 +3,7 @@
 //
 // The Rust handler gets r3 = the vCPU and the guest's r4–r10 in place, and returns the status for r3 or one of
 // the codes below RM_SPECIAL. Other outputs it writes to the saved registers, from which all but r3 are
-// restored: guests rely on what PAPR calls volatile.
+// restored: guests rely on what PAPR calls volatile. The saved r3 stays the number: it chooses the counter.
 
     .section .text.realmode, "ax"
     .balign 128
@@ -18,24 +18,40 @@ hcall:
     andi. %r0, %r12, {MSR_PR}
     save_gprs %r13, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
     save_branches %r13
-    bne 8f                         // from problem state: H_PRIVILEGE
-    cmpldi %r3, {HCALL_MAX}
     ld %r12, {V_PERCPU}(%r13)
+    mfspr %r0, {TB}
+    ld %r11, {V_TRACE_TAG}(%r13)
+    std %r0, {V_LEFT_AT}(%r13)
+    record %r11, %r0, %r3, %r4, %r1, %r2, %r12
+    bne 8f                         // from problem state: H_PRIVILEGE
+    rotldi %r0, %r3, 62            // what is not a multiple of 4 becomes very large
+    cmpldi %r0, {HCALL_MAX}/4
     ld %r1, {PC_RM_STACK}(%r12)
     ld %r2, {PC_TOC}(%r12)
     bgt 6f
-    andi. %r0, %r3, 3
-    bne 7f
     addis %r12, %r2, HCALL_TABLE@toc@ha
     addi %r12, %r12, HCALL_TABLE@toc@l
-    add %r0, %r3, %r3
+    sldi %r0, %r0, 3
     ldx %r12, %r12, %r0
     mtctr %r12
     mr %r3, %r13
     bctrl
 5:  cmpdi %r3, {RM_SPECIAL}
     blt 4f
-3:  load_branches %r13
+    ld %r5, {V_GPR}+8*3(%r13)
+    sldi %r5, %r5, 2
+// One more call for the counter at r5 in the statistics.
+3:  mfspr %r4, {TB}
+    ld %r6, {V_STATS}(%r13)
+    ld %r7, {V_LEFT_AT}(%r13)
+    ldux %r8, %r6, %r5
+    ld %r9, {COUNTER_TICKS}(%r6)
+    subf %r4, %r7, %r4
+    addi %r8, %r8, 1
+    add %r9, %r9, %r4
+    std %r8, 0(%r6)
+    std %r9, {COUNTER_TICKS}(%r6)
+    load_branches %r13
     load_gprs %r13, 0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12
     mfspr %r13, {HSPRG1}
     rfid
@@ -59,7 +75,8 @@ hcall:
 6:  cmpldi %r3, {H_RTAS}
     li %r3, {RM_TOO_HARD}
     beq 5b
-7:  li %r3, {H_FUNCTION}
+    li %r3, {H_FUNCTION}
+7:  li %r5, {STATS_REFUSED}
     b 3b
 8:  li %r3, {H_PRIVILEGE}
-    b 3b
+    b 7b

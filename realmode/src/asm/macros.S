@@ -13,6 +13,22 @@
     .endr
     .endm
 
+// Writes an event (trace/src/event.rs) to the CPU's ring. `tag` holds the vCPU's ready tag and is lost, as are `slot` and
+// `next`; `time`, `a`, `b` and `percpu` stay. The register `bits`, if there is one, holds kind and code.
+    .macro record tag, time, a, b, slot, next, percpu, bits
+    ld \slot, {PC_TRACE}(\percpu)
+    std \time, 0(\slot)
+    std \a, 16(\slot)
+    std \b, 24(\slot)
+    add \next, \slot, \tag
+    rldimi \tag, \time, {TRACE_STAMP}, 48-{TRACE_STAMP}
+    .ifnb \bits
+    or \tag, \tag, \bits
+    .endif
+    std \tag, 8(\slot)
+    sth \next, {PC_TRACE}(\percpu)  // the low halfword only: it wraps
+    .endm
+
 // LR, CTR and XER, through r0.
     .macro save_branches vcpu
     mflr %r0

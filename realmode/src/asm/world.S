@@ -43,6 +43,7 @@ enter_guest:
     mfspr %r13, {HSPRG0}
     std %r1, {PC_HOST_R1}(%r13)
     std %r3, {PC_VCPU}(%r13)
+    std %r13, {V_PERCPU}(%r3)        // a vCPU changes CPUs
 
     // Translation off: the same addresses go on being valid.
     mfmsr %r4
@@ -119,6 +120,9 @@ enter_guest:
     ld %r5, {V_MSR}(%r12)
     mtspr {HSRR0}, %r4
     mtspr {HSRR1}, %r5
+    ld %r7, {V_TRACE_TAG}(%r12)
+    li %r8, {TRACE_ENTRY}
+    record %r7, %r6, %r4, %r5, %r9, %r10, %r13, %r8
     ld %r4, {V_LR}(%r12)
     mtlr %r4
     ld %r4, {V_CTR}(%r12)
@@ -150,6 +154,12 @@ full_exit:
     extsw %r4, %r4
     add %r4, %r4, %r5
     std %r4, {V_DEC_EXPIRES}(%r12)
+    ld %r6, {V_PC}(%r12)
+    ld %r7, {V_MSR}(%r12)
+    ld %r8, {V_TRACE_TAG}(%r12)
+    sldi %r9, %r3, {TRACE_CODE}
+    ori %r9, %r9, {TRACE_EXIT}
+    record %r8, %r5, %r6, %r7, %r10, %r11, %r13, %r9
     mfspr %r4, {SRR0}
     mfspr %r5, {SRR1}
     std %r4, {V_SRR0}(%r12)

@@ -5,7 +5,8 @@ use power::regs::Msr;
 use power::{Status, spr};
 
 use super::{RM_SPECIAL, partition};
-use crate::deliver::{deliver_pending, hurry};
+use crate::deliver::{cpu_of, deliver_pending, hurry};
+use crate::host;
 use crate::instructions::{darn, mfspr, mtspr};
 use crate::layout::{ExitCode, Vcpu};
 
@@ -42,12 +43,21 @@ pub fn confer(vcpu: &mut Vcpu, target: u64) -> i64 {
     if prodded || vcpus.len() == 1 { Status::SUCCESS.0 } else { SPECIAL }
 }
 
+/// Another vCPU of the partition has been given something to do: it is woken or rung. If it waits for a CPU, the caller may be what
+/// it waits for.
+pub fn wake(vcpu: &mut Vcpu, server: u64) {
+    let other = usize::try_from(server).ok().and_then(|n| partition(vcpu).vcpus.get(n));
+    if other.is_some_and(|other| host::wake(cpu_of(vcpu), other)) {
+        hurry(vcpu);
+    }
+}
+
 pub fn prod(vcpu: &mut Vcpu, target: u64) -> i64 {
     match usize::try_from(target).ok().and_then(|n| partition(vcpu).vcpus.get(n)) {
         Some(other) => {
             other.prod();
             if target != u64::from(vcpu.server) {
-                hurry(vcpu);
+                wake(vcpu, target);
             }
             Status::SUCCESS.0
         }

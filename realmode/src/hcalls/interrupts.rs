@@ -3,22 +3,28 @@
 use papr::xics::Kick;
 use power::Status;
 
+use super::cpu::wake;
 use super::{RM_DELIVER, partition};
-use crate::deliver::hurry;
 use crate::instructions::timebase;
 use crate::layout::Vcpu;
 
-/// Status of a call that may have raised an interrupt for the caller. Other vCPUs look before they enter their guest.
+/// Status of a call that may have raised interrupts: other vCPUs are woken or rung, the caller is delivered its own.
 #[inline(always)]
 fn kicked(vcpu: &mut Vcpu, kick: Kick) -> i64 {
-    if kick.is_empty() {
-        return Status::SUCCESS.0;
+    if kick.is_empty() { Status::SUCCESS.0 } else { kicked_some(vcpu, kick) }
+}
+
+#[inline(never)]
+fn kicked_some(vcpu: &mut Vcpu, kick: Kick) -> i64 {
+    let mut status = Status::SUCCESS.0;
+    for server in kick {
+        if server == vcpu.server {
+            status = RM_DELIVER;
+        } else {
+            wake(vcpu, u64::from(server));
+        }
     }
-    let own = kick.contains(vcpu.server);
-    if kick.count() > usize::from(own) {
-        hurry(vcpu);
-    }
-    if own { RM_DELIVER } else { Status::SUCCESS.0 }
+    status
 }
 
 pub fn xirr(vcpu: &mut Vcpu) -> i64 {

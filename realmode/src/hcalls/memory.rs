@@ -75,7 +75,7 @@ pub fn ci_store(vcpu: &mut Vcpu, size: u64, address: u64, value: u64) -> i64 {
 pub fn icbi(vcpu: &mut Vcpu, address: u64) -> i64 {
     match locate(vcpu, address, false) {
         Ok(host) => {
-            RealMode::new(partition(vcpu).lpid).icache_sync(host, CACHE_BLOCK);
+            RealMode::of(vcpu).icache_sync(host, CACHE_BLOCK);
             Status::SUCCESS.0
         }
         // What is not there is in no cache.

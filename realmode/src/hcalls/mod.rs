@@ -14,6 +14,7 @@ use crate::layout::{ExitCode, Vcpu};
 use crate::partition::Partition;
 
 /// A handler: the vCPU, then the guest's r4 to r10. Answers the status for r3 or one of the codes below.
+/// It leaves `gpr[3]` alone: the call's number, which chooses its counter.
 type Handler = extern "C" fn(&mut Vcpu, u64, u64, u64, u64, u64, u64, u64) -> i64;
 
 /// A function of the vCPU and of so many arguments, as a [`Handler`].
@@ -80,6 +81,7 @@ static HCALL_TABLE: [Handler; ENTRIES] = {
         (Hcall::GET_CPU_CHARACTERISTICS, handler!(too_hard)),
         (Hcall::HOME_NODE_ASSOCIATIVITY, handler!(too_hard)),
         (Hcall::REGISTER_PROC_TBL, handler!(too_hard)),
+        (Hcall::JOIN, handler!(too_hard)),
     ];
     let mut n = 0;
     while n < handlers.len() {

@@ -10,7 +10,7 @@ use crate::machine::RealMode;
 
 #[inline(always)]
 fn machine(vcpu: &Vcpu) -> RealMode {
-    RealMode::new(partition(vcpu).lpid)
+    RealMode::of(vcpu)
 }
 
 pub fn enter(vcpu: &mut Vcpu, flags: u64, index: u64, v: u64, r: u64) -> i64 {

@@ -1,0 +1,76 @@
+//! What part of the host's processors each virtual processor gets: all spin for the same time, and count.
+//!
+//! Several partitions measure at the same time: they begin at a round number of the timebase, which is the same for
+//! all. Words of the command line: `ms=` how long (1000), `even` when this partition's processors must have got the
+//! same within 5 %, `hold` to wait for a byte from the console before the end.
+#![no_std]
+#![no_main]
+
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use guests::cpu::{TB_HZ, timebase};
+use guests::team::{self, MAX, Meeting};
+use guests::{Hcall, Report, hcall, platform, println};
+
+guests::main!(run);
+
+/// Everybody begins at a multiple of this, some four seconds; the wait is slept.
+const ROUND: u64 = 1 << 31;
+/// Time to get there.
+const EARLY: u64 = TB_HZ / 100;
+
+static MS: AtomicU64 = AtomicU64::new(0);
+static BEGIN: AtomicU64 = AtomicU64::new(0);
+static LOOPS: [AtomicU64; MAX] = [const { AtomicU64::new(0) }; MAX];
+static READY: Meeting = Meeting::new();
+static DONE: Meeting = Meeting::new();
+
+fn measure(index: usize) {
+    READY.wait(team::count());
+    let begin = BEGIN.load(SeqCst);
+    team::sleep_until(begin - EARLY);
+    let end = begin + MS.load(SeqCst) * (TB_HZ / 1000);
+    while timebase() < begin {
+        core::hint::spin_loop();
+    }
+    let mut loops = 0;
+    while timebase() < end {
+        loops += 1;
+    }
+    LOOPS[index].store(loops, SeqCst);
+    DONE.wait(team::count());
+}
+
+fn other(index: u64) -> ! {
+    guests::status(Hcall::CPPR, &[0xff]);
+    measure(index as usize);
+    team::stop_self()
+}
+
+fn run(t: &mut Report) {
+    let n = team::assemble();
+    MS.store(platform::number("ms", 1000), SeqCst);
+    t.same("started", team::start_others(other), n - 1);
+    let begin = ((timebase() + TB_HZ / 2) / ROUND + 1) * ROUND;
+    BEGIN.store(begin, SeqCst);
+    let name = platform::argument("name").unwrap_or("guest");
+    measure(0);
+    let mut sum = 0;
+    for (vcpu, loops) in LOOPS.iter().take(n).enumerate() {
+        let loops = loops.load(SeqCst);
+        sum += loops;
+        println!("@ share {name} vcpu={vcpu} loops={loops} begin={begin:#x}");
+    }
+    t.is_true("counted", sum > 1000);
+    if platform::says("even") {
+        let mean = sum / n as u64;
+        for loops in LOOPS.iter().take(n) {
+            t.within("even", loops.load(SeqCst), mean - mean / 20, mean + mean / 20);
+        }
+    }
+    if platform::says("hold") {
+        println!("@ hold {name}");
+        while hcall(Hcall::GET_TERM_CHAR, &[0]).r4() == 0 {
+            team::cede(TB_HZ / 100);
+        }
+    }
+}

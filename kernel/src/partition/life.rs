@@ -1,0 +1,207 @@
+//! A partition's life: started, paused, resumed, and ended, by itself or by the monitor.
+//!
+//! Whoever ends or pauses it closes it and wakes all its vCPUs. Each is parked by the CPU that runs it, or that is next to: none enters
+//! its guest while the partition is closed. Whoever parks the last one does what is due then ([`settle`]): nothing of the
+//! partition runs any more, on any CPU.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use realmode::host;
+use realmode::instructions::timebase;
+
+use super::{Partition, Waits};
+use crate::{console, cpus, percpu, terminal};
+
+/// How a partition ends, or is interrupted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It has switched itself off.
+    PowerOff,
+    /// It starts anew, because it asked for that.
+    Reboot,
+    /// It cannot go on. Why, in one line.
+    Crash(String),
+    /// The monitor stops it.
+    Stop,
+    /// The monitor starts it anew.
+    Reset,
+    /// The monitor pauses it.
+    Pause,
+}
+
+/// What a partition does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// It has not been started.
+    Defined,
+    /// It runs.
+    Running,
+    /// Its vCPUs are on their way out.
+    Ending(Ending),
+    /// It is paused.
+    Paused,
+    /// It has ended.
+    Stopped,
+}
+
+impl Doing {
+    /// In a word.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Doing::Defined => "defined",
+            Doing::Running => "running",
+            Doing::Ending(Ending::Pause) => "pausing",
+            Doing::Ending(_) => "stopping",
+            Doing::Paused => "paused",
+            Doing::Stopped => "stopped",
+        }
+    }
+}
+
+/// What a partition does, and what of it is to be told.
+pub struct Life {
+    /// What it does.
+    pub doing: Doing,
+    /// The worst exit status that it has ended with by itself, if it has; and why.
+    pub verdict: Option<(u8, String)>,
+    /// A line about what has happened, for the console; whether the trace goes with it.
+    pub news: Option<(String, bool)>,
+    /// The timebase at its last start.
+    pub started: u64,
+}
+
+/// Exit status of a partition that crashed or had to be stopped.
+const CRASHED: u8 = 3;
+
+impl Life {
+    /// Not begun yet.
+    pub const fn new() -> Life {
+        Life { doing: Doing::Defined, verdict: None, news: None, started: 0 }
+    }
+
+    /// Does it run, or would it if it were not paused? The run goes on as long as one does.
+    pub const fn is_alive(&self) -> bool {
+        !matches!(self.doing, Doing::Defined | Doing::Stopped)
+    }
+}
+
+/// Starts a partition that does not run. An error is one line for the user.
+pub fn start(partition: &Arc<Partition>) -> Result<(), String> {
+    let mut life = partition.life.lock();
+    if life.is_alive() {
+        return Err(format!("{} is {} already", partition.name, life.doing.name()));
+    }
+    begin(partition, &mut life)
+}
+
+fn begin(partition: &Arc<Partition>, life: &mut Life) -> Result<(), String> {
+    life.started = timebase();
+    life.doing = Doing::Running;
+    life.verdict = None;
+    let started = partition.start();
+    if started.is_err() {
+        partition.core().closed.store(true, Ordering::SeqCst);
+        partition.clear();
+        life.doing = Doing::Stopped;
+    }
+    started
+}
+
+/// Lets a paused partition go on.
+pub fn resume(partition: &Arc<Partition>) -> Result<(), String> {
+    let mut life = partition.life.lock();
+    if life.doing != Doing::Paused {
+        return Err(format!("{} is not paused: it is {}", partition.name, life.doing.name()));
+    }
+    life.doing = Doing::Running;
+    partition.core().closed.store(false, Ordering::SeqCst);
+    // Counted before the first of them runs, and maybe ends.
+    let waiting = || partition.vcpus.iter().filter(|vcpu| vcpu.waits() != Waits::Start);
+    partition.active.store(waiting().count(), Ordering::SeqCst);
+    waiting().for_each(|vcpu| partition.release(vcpu));
+    Ok(())
+}
+
+/// Ends or pauses a partition: at once as far as its guest is concerned, and in full as soon as every vCPU has been parked.
+/// Nothing happens if it has ended, or is about to. An error says so.
+pub fn end(partition: &Arc<Partition>, ending: Ending) -> Result<(), String> {
+    let mut life = partition.life.lock();
+    let allowed = match life.doing {
+        Doing::Running | Doing::Ending(Ending::Pause) => true,
+        Doing::Paused => ending != Ending::Pause,
+        Doing::Defined | Doing::Stopped => false,
+        Doing::Ending(_) => false,
+    };
+    if !allowed {
+        return Err(format!("{} is {}", partition.name, life.doing.name()));
+    }
+    life.doing = Doing::Ending(ending);
+    partition.core().closed.store(true, Ordering::SeqCst);
+    let parked = partition.active.load(Ordering::SeqCst) == 0;
+    drop(life);
+    if parked {
+        settle(partition);
+        return Ok(());
+    }
+    for presence in partition.core().vcpus {
+        host::wake(percpu::number(), presence);
+    }
+    Ok(())
+}
+
+/// A vCPU of the partition has been parked. The last one to be so brings about what is due.
+pub fn parked(partition: &Arc<Partition>) {
+    if partition.active.fetch_sub(1, Ordering::SeqCst) == 1 {
+        settle(partition);
+    }
+}
+
+/// No vCPU is active. In whose name one was started again meanwhile, it has not come to that.
+fn settle(partition: &Arc<Partition>) {
+    let mut life = partition.life.lock();
+    if partition.active.load(Ordering::SeqCst) != 0 {
+        return;
+    }
+    let name = &partition.name;
+    match life.doing.clone() {
+        Doing::Ending(Ending::Pause) => life.doing = Doing::Paused,
+        Doing::Ending(Ending::PowerOff) => over(partition, &mut life, 0, format!("partition {name} switched itself off")),
+        Doing::Ending(Ending::Crash(why)) => over(partition, &mut life, CRASHED, why),
+        Doing::Running => {
+            over(partition, &mut life, CRASHED, format!("partition {name}: all its vCPUs have stopped themselves"));
+        }
+        Doing::Ending(Ending::Stop) => {
+            stop(partition, &mut life);
+            life.news = Some((format!("{name} stopped"), false));
+        }
+        Doing::Ending(again @ (Ending::Reboot | Ending::Reset)) => {
+            let how = if again == Ending::Reboot { "reboots" } else { "is reset" };
+            life.news = Some((format!("{name} {how}"), false));
+            if let Err(why) = begin(partition, &mut life) {
+                over(partition, &mut life, CRASHED, why);
+            }
+        }
+        Doing::Defined | Doing::Paused | Doing::Stopped => {}
+    }
+    drop(life);
+    // The boot CPU tells, and sees whether that was all.
+    terminal::hasten();
+    host::look(percpu::number(), cpus::boot());
+}
+
+fn stop(partition: &Partition, life: &mut Life) {
+    partition.core().closed.store(true, Ordering::SeqCst);
+    partition.clear();
+    life.doing = Doing::Stopped;
+}
+
+fn over(partition: &Partition, life: &mut Life, status: u8, why: String) {
+    stop(partition, life);
+    let ran = (timebase() - life.started) / console::TICKS_PER_MICRO;
+    let told = format!("{why}\n{} ran for {ran} us; {}", partition.name, partition.exits);
+    life.news = Some((told, status != 0));
+    life.verdict = Some((status, why));
+}

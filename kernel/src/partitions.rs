@@ -1,0 +1,114 @@
+//! Which partitions there are: defined from the boot archive at boot or from the monitor, by name, and the numbers that each has.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bundle::Bundle;
+use power::{CpuFeatures, Lpid};
+use sched::MAX_TASKS;
+use spin::Once;
+
+use crate::mmu::LPIDS;
+use crate::partition::Partition;
+use crate::partition::life::Doing;
+use crate::sync::{Lock, Rank};
+
+/// A virtual processor by its partition and server number.
+#[derive(Clone)]
+pub struct Task {
+    /// Whose it is.
+    pub partition: Arc<Partition>,
+    /// Which of its vCPUs.
+    pub server: usize,
+}
+
+/// What partitions are defined from.
+pub struct Setup {
+    /// The boot archive.
+    pub bundle: Bundle<'static>,
+    /// The processor.
+    pub features: CpuFeatures,
+}
+
+static SETUP: Once<Setup> = Once::new();
+static PARTITIONS: Lock<Vec<Arc<Partition>>> = Lock::new(Rank::Registry, Vec::new());
+/// All virtual processors, by slot number.
+static SLOTS: Lock<[Option<Task>; MAX_TASKS]> = Lock::new(Rank::Slots, [const { None }; MAX_TASKS]);
+
+/// Remembers what partitions are defined from.
+pub fn init(setup: Setup) {
+    SETUP.call_once(|| setup);
+}
+
+/// What partitions are defined from.
+pub fn setup() -> &'static Setup {
+    SETUP.get().unwrap_or_else(|| unreachable!("the archive is opened before anything is defined"))
+}
+
+/// All of them, in the order in which they were defined.
+pub fn all() -> Vec<Arc<Partition>> {
+    PARTITIONS.lock().clone()
+}
+
+/// The one of this name.
+pub fn find(name: &str) -> Option<Arc<Partition>> {
+    PARTITIONS.lock().iter().find(|partition| partition.name == name).cloned()
+}
+
+/// The virtual processor in a slot.
+pub fn task(slot: usize) -> Option<Task> {
+    SLOTS.lock().get(slot)?.clone()
+}
+
+/// Defines a partition from a table of the packed manifest, under a name of its own. An error is one line for the user.
+pub fn define(table: &str, name: &str) -> Result<Arc<Partition>, String> {
+    let setup = setup();
+    let tables = &setup.bundle.manifest().partitions;
+    let table = tables.iter().find(|t| t.name == table).ok_or_else(|| format!("the manifest has no partition {table}"))?;
+    let mut partitions = PARTITIONS.lock();
+    if partitions.iter().any(|partition| partition.name == name) {
+        return Err(format!("there is a partition {name} already"));
+    }
+    let lpid = (1..LPIDS as u32).find(|n| partitions.iter().all(|p| p.core().lpid.0 != *n));
+    let lpid = Lpid(lpid.ok_or("there are no more partition numbers")?);
+    let mut slots = SLOTS.lock();
+    let free: Vec<usize> = (0..MAX_TASKS).filter(|slot| slots[*slot].is_none()).take(table.vcpus as usize).collect();
+    if free.len() < table.vcpus as usize {
+        return Err(format!("{name}: more than {MAX_TASKS} virtual processors in all"));
+    }
+    let files = |file: &str| setup.bundle.file(file);
+    let partition = Arc::new(Partition::define(lpid, name, table, &free, files, &setup.features)?);
+    for (server, slot) in free.into_iter().enumerate() {
+        slots[slot] = Some(Task { partition: partition.clone(), server });
+    }
+    partitions.push(partition.clone());
+    Ok(partition)
+}
+
+/// Forgets a partition that does not run, and gives back all that it had.
+pub fn undefine(name: &str) -> Result<(), String> {
+    let mut partitions = PARTITIONS.lock();
+    let at = partitions.iter().position(|p| p.name == name).ok_or_else(|| format!("there is no partition {name}"))?;
+    let partition = partitions[at].clone();
+    let doing = partition.life.lock().doing.clone();
+    if !matches!(doing, Doing::Defined | Doing::Stopped) {
+        return Err(format!("{name} is {}: stop it first", doing.name()));
+    }
+    for slot in SLOTS.lock().iter_mut() {
+        if slot.as_ref().is_some_and(|task| Arc::ptr_eq(&task.partition, &partition)) {
+            *slot = None;
+        }
+    }
+    partitions.remove(at);
+    drop(partitions);
+    // The last reference, as soon as no CPU looks at it any more.
+    drop(partition);
+    Ok(())
+}
+
+/// The names of the manifest's tables.
+pub fn tables() -> Vec<String> {
+    setup().bundle.manifest().partitions.iter().map(|table| table.name.to_string()).collect()
+}

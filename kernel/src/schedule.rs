@@ -1,0 +1,197 @@
+//! Which virtual processor each CPU runs next: the run queues of [`sched`], one for each CPU, or for each core where its threads
+//! must share a partition.
+//!
+//! A CPU looks into its own queue first. It takes a task from another queue if it has none itself, or if that task is well behind its
+//! own in virtual time: so shares are fair over all CPUs, and a task stays where it is as long as that is fair.
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use realmode::host::{self, IDLE};
+use realmode::instructions::timebase;
+use sched::{Arrival, CpuSet, Entry, Pick, Queue, Timing};
+use spin::Once;
+
+use crate::cpus;
+use crate::partition::TIMEBASE_HZ;
+use crate::partitions::Task;
+use crate::sync::{Lock, Rank};
+
+/// Each of a few tasks has a turn within 20 ms, of 1 to 10 ms.
+const TIMING: Timing =
+    Timing { period: TIMEBASE_HZ / 50, min_slice: TIMEBASE_HZ / 1000, max_slice: TIMEBASE_HZ / 100 };
+
+/// How far a task of another queue must be behind one's own to be worth moving, in ticks of virtual time.
+const MARGIN: u64 = TIMING.max_slice;
+
+/// CPUs that share a run queue.
+struct Domain {
+    queue: Lock<Queue<Task>>,
+    cpus: CpuSet,
+    /// How many tasks wait: others do not lock the queue for nothing.
+    waiting: AtomicUsize,
+}
+
+struct Domains {
+    all: Vec<Domain>,
+    /// The domain of each CPU.
+    of: Vec<usize>,
+    by_core: bool,
+}
+
+static DOMAINS: Once<Domains> = Once::new();
+
+/// What a CPU does next.
+pub enum Next {
+    /// Run this until then.
+    Run(Entry<Task>, u64),
+    /// Sleep; look again then at the latest.
+    Idle(Option<u64>),
+}
+
+/// Makes the run queues. `by_core`: threads of a core only ever run one partition at a time.
+pub fn init(by_core: bool) {
+    DOMAINS.call_once(|| {
+        let mut all: Vec<Domain> = Vec::new();
+        let mut of = Vec::new();
+        for cpu in 0..cpus::count() {
+            let core = host::CPUS[cpu].core.load(Ordering::Relaxed) as usize;
+            let shared = if by_core { all.iter().position(|domain| domain.cpus.contains(core)) } else { None };
+            of.push(shared.unwrap_or(all.len()));
+            if shared.is_some() {
+                continue;
+            }
+            let threads = if by_core { host::CPUS[cpu].threads.load(Ordering::Relaxed) as usize } else { 1 };
+            let cpus: CpuSet = (cpu..cpu + threads).collect();
+            let queue = Lock::new(Rank::Queue, Queue::new(cpus, by_core, TIMING));
+            all.push(Domain { queue, cpus, waiting: AtomicUsize::new(0) });
+        }
+        Domains { all, of, by_core }
+    });
+}
+
+fn domains() -> &'static Domains {
+    DOMAINS.get().unwrap_or_else(|| unreachable!("run queues are made before CPUs run anything"))
+}
+
+fn own(cpu: usize) -> &'static Domain {
+    &domains().all[domains().of[cpu]]
+}
+
+/// Do threads of a core share a partition?
+pub fn is_by_core() -> bool {
+    domains().by_core
+}
+
+/// How many tasks wait in a CPU's queue.
+pub fn waiting(cpu: usize) -> usize {
+    own(cpu).waiting.load(Ordering::Relaxed)
+}
+
+impl Domain {
+    /// Works on the queue, and keeps the count.
+    fn with<R>(&self, work: impl FnOnce(&mut Queue<Task>) -> R) -> R {
+        let mut queue = self.queue.lock();
+        let result = work(&mut queue);
+        self.waiting.store(queue.len(), Ordering::SeqCst);
+        result
+    }
+}
+
+/// What the run queues know of a task.
+pub fn entry(task: Task) -> Entry<Task> {
+    let vcpu = &task.partition.vcpus[task.server];
+    let (weight, allowed) = (task.partition.weight(), task.partition.presence(vcpu).allowed);
+    let (group, vtime) = (task.partition.core().lpid.0 as u16, vcpu.vtime.load(Ordering::Relaxed));
+    Entry { task, group, weight, allowed, vtime }
+}
+
+/// Puts a task that is ready into this CPU's queue. An idle CPU that may run it is told.
+pub fn enqueue(cpu: usize, entry: Entry<Task>, arrival: Arrival) {
+    let (allowed, now) = (entry.allowed, timebase());
+    own(cpu).with(|queue| queue.enqueue(entry, arrival, now));
+    if let Some(idle) = IDLE.any(&allowed).filter(|idle| *idle != cpu) {
+        host::look(cpu, idle);
+    }
+}
+
+/// The CPU's task leaves it: charged for its time.
+pub fn leave(cpu: usize, entry: &mut Entry<Task>) {
+    own(cpu).with(|queue| queue.leave(cpu, entry, timebase()));
+    entry.task.partition.vcpus[entry.task.server].vtime.store(entry.vtime, Ordering::Relaxed);
+}
+
+/// Should what the CPU runs give way before its time is up?
+pub fn give_way(cpu: usize) -> bool {
+    own(cpu).queue.lock().give_way(cpu, timebase())
+}
+
+/// The CPU's task has used its time up. If nobody is to have the CPU now, it goes on, until the time that is answered; else it has been
+/// charged, as by [`leave`].
+pub fn go_on(cpu: usize, entry: &mut Entry<Task>) -> Option<u64> {
+    leave(cpu, entry);
+    let elsewhere = lowest_elsewhere(cpu);
+    if elsewhere.is_some_and(|(_, lowest)| lowest.saturating_add(MARGIN) < entry.vtime) {
+        return None;
+    }
+    own(cpu).with(|queue| {
+        let behind = queue.lowest(cpu, |_| true).is_some_and(|lowest| lowest <= entry.vtime);
+        if behind { None } else { queue.adopt(cpu, entry, timebase()) }
+    })
+}
+
+/// The domain, other than its own, whose next task that the CPU may run is furthest behind; and that task's virtual time.
+fn lowest_elsewhere(cpu: usize) -> Option<(&'static Domain, u64)> {
+    let others = domains().all.iter().filter(|domain| domain.waiting.load(Ordering::SeqCst) != 0);
+    let others = others.filter(|domain| !domain.cpus.contains(cpu));
+    others
+        .filter_map(|domain| Some((domain, domain.queue.lock().lowest(cpu, |_| true)?)))
+        .min_by_key(|(_, lowest)| *lowest)
+}
+
+/// What this CPU, which runs nothing, does next.
+pub fn next(cpu: usize) -> Next {
+    let domain = own(cpu);
+    if let Some((other, theirs)) = lowest_elsewhere(cpu) {
+        let steal = domain.with(|queue| {
+            queue.keep_up(theirs);
+            queue.lowest(cpu, |_| true).is_none_or(|ours| theirs.saturating_add(MARGIN) < ours)
+        });
+        if steal && let Some(entry) = other.with(|queue| queue.take(cpu, |_| true)) {
+            let now = timebase();
+            match domain.with(|queue| queue.adopt(cpu, &entry, now)) {
+                Some(until) => return Next::Run(entry, until),
+                None => domain.with(|queue| queue.enqueue(entry, Arrival::Preempted, now)),
+            }
+        }
+    }
+    let (next, kick) = match domain.with(|queue| queue.pick(cpu, timebase())) {
+        Pick::Run { entry, until, kick } => (Next::Run(entry, until), kick),
+        Pick::Idle { until, kick } => (Next::Idle(until), kick),
+    };
+    kick.iter().filter(|other| *other != cpu).for_each(|other| host::look(cpu, other));
+    next
+}
+
+/// A task that waits in some queue, for the CPU, which runs nothing, to run in another's stead; and until when.
+pub fn take(cpu: usize, slot: usize) -> Option<(Entry<Task>, u64)> {
+    let is = |task: &Task| task.partition.core().vcpus[task.server].slot == slot;
+    let entry = domains().all.iter().find_map(|domain| domain.with(|queue| queue.take_task(is)))?;
+    let allowed = entry.allowed.contains(cpu);
+    match own(cpu).with(|queue| if allowed { queue.adopt(cpu, &entry, timebase()) } else { None }) {
+        Some(until) => Some((entry, until)),
+        None => {
+            let home = if allowed { cpu } else { entry.allowed.lowest().unwrap_or(cpu) };
+            enqueue_at(home, cpu, entry);
+            None
+        }
+    }
+}
+
+/// Puts a task into another CPU's queue.
+fn enqueue_at(home: usize, cpu: usize, entry: Entry<Task>) {
+    own(home).with(|queue| queue.enqueue(entry, Arrival::Preempted, timebase()));
+    if home != cpu {
+        host::look(cpu, home);
+    }
+}

@@ -1,0 +1,100 @@
+//! From the boot archive to running partitions: the last stage of the boot.
+#![allow(unsafe_code)] // reads the boot archive by its real address
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use bundle::{Bundle, MANIFEST, MONITOR, Manifest, Partition as Table, Size};
+use power::{CpuFeatures, Generation, HostReal};
+use sched::CpuSet;
+
+use crate::memory::Map;
+use crate::partition::{Partition, life};
+use crate::partitions::{self, Setup};
+use crate::{cpus, epitaph, log, memory, run, schedule, terminal};
+
+/// Exit status: something given by the user cannot be used.
+const UNUSABLE: u8 = 2;
+
+/// Defines what the boot archive asks for, starts what is to be started, and becomes one of the CPUs that run it.
+pub fn start(map: &Map, features: &CpuFeatures) -> ! {
+    if let Err(why) = set_up(map, features) {
+        epitaph::end(UNUSABLE, format_args!("{why}"));
+    }
+    run::join(features)
+}
+
+fn set_up(map: &Map, features: &CpuFeatures) -> Result<(), String> {
+    let archive = map.archive.ok_or("boot archive: the machine was started without one (QEMU's -initrd)")?;
+    // SAFETY: the firmware put the archive there, the memory map keeps it reserved, and nobody writes to it.
+    let archive: &'static [u8] = unsafe {
+        core::slice::from_raw_parts(HostReal(archive.start).ea() as *const u8, archive.len() as usize)
+    };
+    let bundle = Bundle::open(archive).map_err(|error| format!("{error}"))?;
+    check(bundle.manifest())?;
+    // POWER8 has one partition to a core, whatever is asked for; where threads are independent it is a matter of isolation.
+    let threads = cpus::threads_per_core() > 1;
+    let asked = bundle.manifest().hypervisor.core_scheduling;
+    schedule::init(threads && (asked || features.generation == Generation::Power8));
+    partitions::init(Setup { bundle, features: *features });
+    let manifest = partitions::setup().bundle.manifest();
+    for table in &manifest.partitions {
+        let partition = partitions::define(&table.name, &table.name)
+            .map_err(|why| format!("partition {}: {why}", table.name))?;
+        tell(&partition);
+    }
+    terminal::start_with(at_console(manifest));
+    // CPUs may take vCPUs from here on, also before all partitions have been started.
+    cpus::let_go();
+    for partition in partitions::all().iter().filter(|partition| partition.table.start) {
+        log!("starting {}", partition.name);
+        life::start(partition)?;
+    }
+    Ok(())
+}
+
+/// What only the machine can tell: whether memory and CPUs are there.
+fn check(manifest: &Manifest) -> Result<(), String> {
+    let wrong = |line: usize, what: String| Err(format!("{MANIFEST}:{line}: {what}"));
+    let online = cpus::online();
+    let mut left = memory::free();
+    for table in &manifest.partitions {
+        let memory = table.memory;
+        if memory > memory::total() {
+            let have = Size(memory::total() >> 20 << 20);
+            return wrong(table.lines.memory, format!("memory: {} is more than the {have} that the host has to give", Size(memory)));
+        }
+        if table.start && memory > left {
+            let left = Size(left >> 20 << 20);
+            return wrong(table.lines.memory, format!("memory: {} is more than the {left} that the partitions before leave", Size(memory)));
+        }
+        left -= if table.start { memory } else { 0 };
+        if let Some(cpus) = table.cpus.filter(|cpus| cpus.and(&online) != *cpus) {
+            let missing: CpuSet = cpus.iter().filter(|cpu| !online.contains(*cpu)).collect();
+            return wrong(table.lines.cpus, format!("cpus: the host has no CPU {missing}: there is {online}"));
+        }
+    }
+    Ok(())
+}
+
+fn tell(partition: &Partition) {
+    let used = (memory::total() - memory::free()) >> 10;
+    log!(
+        "partition {}: {} MiB, {} vCPU, page table {} KiB; {used} KiB of the host in use",
+        partition.name,
+        partition.bytes >> 20,
+        partition.vcpus.len(),
+        partition.hpt_bytes() >> 10
+    );
+}
+
+/// Who has the console at first: who the manifest names, or the first partition that is started, or the monitor.
+fn at_console(manifest: &Manifest) -> Option<Arc<Partition>> {
+    let started = |table: &&Table| table.start;
+    match manifest.hypervisor.console.as_deref() {
+        Some(MONITOR) => None,
+        Some(name) => partitions::find(name),
+        None => partitions::find(&manifest.partitions.iter().find(started)?.name),
+    }
+}

@@ -1,0 +1,288 @@
+//! Who has the physical console: a partition or the monitor.
+//!
+//! A partition's output goes through its own ring. That of the partition at the console is written out as fast as the firmware takes
+//! it, and a full ring is H_BUSY for its guest; the others' rings keep what came last, for when somebody attaches. Input goes
+//! to who has the console; Ctrl-] leads to the monitor. Only the boot CPU reads, and tells what has become of partitions.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use ::monitor::Editor;
+use realmode::instructions::timebase;
+
+use crate::console::{self, Screen};
+use crate::monitor::{self, Follow};
+use crate::partition::{Partition, TIMEBASE_HZ};
+use crate::sync::{Lock, Rank};
+use crate::{epitaph, log, partitions, trace};
+
+/// How often the console is looked at: every 10 ms, or every millisecond while there is input.
+const PERIOD: u64 = TIMEBASE_HZ / 100;
+const PERIOD_BUSY: u64 = TIMEBASE_HZ / 1000;
+
+/// Ctrl-].
+const ESCAPE: u8 = 0x1d;
+
+/// How much is read ahead of who it is for.
+const TYPED: usize = 1024;
+
+/// The monitor's prompt.
+const PROMPT: &str = "partita> ";
+
+/// Who is at the console.
+enum Attached {
+    Monitor,
+    Partition(Arc<Partition>),
+}
+
+/// The console's state.
+struct Terminal {
+    attached: Attached,
+    typed: VecDeque<u8>,
+    editor: Editor,
+    /// A command that has not come to its end.
+    follow: Option<Follow>,
+    /// How many lines the log had when the prompt was last shown.
+    seen: u64,
+}
+
+static TERMINAL: Lock<Terminal> = Lock::new(
+    Rank::Terminal,
+    Terminal {
+        attached: Attached::Monitor,
+        typed: VecDeque::new(),
+        editor: Editor::new(PROMPT),
+        follow: None,
+        seen: 0,
+    },
+);
+
+/// The LPID of the partition at the console, or 0.
+static ATTACHED: AtomicU32 = AtomicU32::new(0);
+static NEXT_SERVICE: AtomicU64 = AtomicU64::new(0);
+
+/// When the boot CPU has to look at the console next.
+pub fn next_service() -> u64 {
+    NEXT_SERVICE.load(Ordering::Relaxed)
+}
+
+/// The boot CPU is to look at once.
+pub fn hasten() {
+    NEXT_SERVICE.store(0, Ordering::Relaxed);
+}
+
+/// Is the partition at the console?
+pub fn is_attached(partition: &Partition) -> bool {
+    ATTACHED.load(Ordering::Relaxed) == partition.core().lpid.0
+}
+
+/// Puts bytes on a partition's console.
+pub fn put(partition: &Partition, bytes: &[u8]) {
+    let mut vty = partition.vty.lock();
+    if is_attached(partition) {
+        vty.output.push(bytes);
+    } else {
+        vty.output.push_over(bytes);
+    }
+}
+
+/// Writes out what the partition at the console has put there, as much as the firmware takes now. What is left keeps the
+/// partition's own output waiting, and nobody else.
+pub fn flush(partition: &Partition) {
+    if !is_attached(partition) {
+        return;
+    }
+    let mut vty = partition.vty.lock();
+    let (a, b) = vty.output.chunks();
+    if a.is_empty() {
+        return;
+    }
+    let mut n = console::offer(a);
+    if n == a.len() && !b.is_empty() {
+        n += console::offer(b);
+    }
+    vty.output.consume(n);
+}
+
+/// Writes all of it out, however long that takes: before the hypervisor says something about the partition.
+fn drain(partition: &Partition) {
+    if is_attached(partition) {
+        let mut vty = partition.vty.lock();
+        let (a, b) = vty.output.chunks();
+        console::raw(a);
+        console::raw(b);
+        let n = a.len() + b.len();
+        vty.output.consume(n);
+    }
+}
+
+/// Gives the console to a partition, at boot.
+pub fn start_with(partition: Option<Arc<Partition>>) {
+    let mut terminal = TERMINAL.lock();
+    match partition {
+        Some(partition) => terminal.attach(partition),
+        None => terminal.enter_monitor(),
+    }
+}
+
+/// What the boot CPU does about the console when it is time: it tells what has become of partitions, writes, reads, and carries out what the
+/// monitor was told.
+pub fn service() {
+    if timebase() < next_service() {
+        return;
+    }
+    NEXT_SERVICE.store(timebase() + PERIOD, Ordering::Relaxed);
+    tell();
+    let mut terminal = TERMINAL.lock();
+    if let Attached::Partition(partition) = &terminal.attached {
+        flush(partition);
+    }
+    if terminal.read() {
+        NEXT_SERVICE.store(timebase() + PERIOD_BUSY, Ordering::Relaxed);
+    }
+    terminal.deal_out();
+    terminal.show_prompt_again();
+}
+
+/// Tells what has become of partitions. The last one's end is the end of the run.
+fn tell() {
+    let all = partitions::all();
+    let mut ended = false;
+    for partition in &all {
+        let mut life = partition.life.lock();
+        let Some((news, with_trace)) = life.news.take() else { continue };
+        ended |= life.verdict.is_some();
+        drop(life);
+        drain(partition);
+        news.lines().for_each(|line| log!("{line}"));
+        if with_trace {
+            trace::dump(Some(partition.core().lpid));
+        }
+    }
+    if ended && !all.iter().any(|partition| partition.life.lock().is_alive()) {
+        let verdicts = all.iter().filter_map(|partition| partition.life.lock().verdict.clone());
+        if let Some((status, why)) = verdicts.rev().max_by_key(|(status, _)| *status) {
+            epitaph::end(status, format_args!("{why}"));
+        }
+    }
+}
+
+impl Terminal {
+    /// Reads what has been typed; true if there was something.
+    fn read(&mut self) -> bool {
+        let before = self.typed.len();
+        while self.typed.len() < TYPED {
+            let mut bytes = [0; 64];
+            let n = console::read(&mut bytes);
+            if n == 0 {
+                break;
+            }
+            self.typed.extend(&bytes[..n]);
+        }
+        self.typed.len() != before
+    }
+
+    /// Gives what has been typed to who has the console, as much as there is room for.
+    fn deal_out(&mut self) {
+        loop {
+            if let Some(follow) = self.follow.take() {
+                self.follow = self.carry_on(follow);
+                if self.follow.is_some() {
+                    return;
+                }
+            }
+            if self.typed.is_empty() {
+                return;
+            }
+            let gone = match &self.attached {
+                Attached::Monitor => {
+                    self.to_monitor();
+                    true
+                }
+                Attached::Partition(partition) => {
+                    let partition = partition.clone();
+                    self.to_partition(&partition)
+                }
+            };
+            if !gone {
+                return;
+            }
+        }
+    }
+
+    /// False if there is no room for the rest.
+    fn to_partition(&mut self, partition: &Arc<Partition>) -> bool {
+        let until = self.typed.iter().position(|byte| *byte == ESCAPE);
+        let wanted = until.unwrap_or(self.typed.len());
+        let bytes = self.typed.make_contiguous();
+        let n = partition.type_in(&bytes[..wanted]);
+        self.typed.drain(..n);
+        if n < wanted {
+            return false;
+        }
+        if until.is_some() {
+            self.typed.pop_front();
+            self.enter_monitor();
+        }
+        true
+    }
+
+    /// Edits until a line is finished.
+    fn to_monitor(&mut self) {
+        while let Some(byte) = self.typed.pop_front() {
+            if let Some(line) = self.editor.byte(byte, &monitor::completions, &mut Screen) {
+                self.follow = Some(monitor::run(&line));
+                return;
+            }
+        }
+    }
+
+    /// What comes after a command; `None` when it has come to its end.
+    fn carry_on(&mut self, follow: Follow) -> Option<Follow> {
+        match follow {
+            Follow::Done => {}
+            Follow::Attach(partition) => {
+                self.attach(partition);
+                return None;
+            }
+            Follow::Wait(until) => {
+                if !until() {
+                    return Some(Follow::Wait(until));
+                }
+            }
+        }
+        self.prompt();
+        None
+    }
+
+    fn prompt(&mut self) {
+        console::fresh_line();
+        self.editor.redraw(&mut Screen);
+        self.seen = console::lines();
+    }
+
+    /// The hypervisor has said something meanwhile.
+    fn show_prompt_again(&mut self) {
+        if matches!(self.attached, Attached::Monitor) && self.follow.is_none() && self.seen != console::lines() {
+            self.prompt();
+        }
+    }
+
+    fn enter_monitor(&mut self) {
+        if let Attached::Partition(partition) = &self.attached {
+            drain(partition);
+        }
+        ATTACHED.store(0, Ordering::Relaxed);
+        self.attached = Attached::Monitor;
+        self.prompt();
+    }
+
+    /// Shows the output that was missed, and goes on from there.
+    fn attach(&mut self, partition: Arc<Partition>) {
+        console::fresh_line();
+        ATTACHED.store(partition.core().lpid.0, Ordering::Relaxed);
+        drain(&partition);
+        self.attached = Attached::Partition(partition);
+    }
+}

@@ -1,0 +1,307 @@
+//! The commands: one row each of a table that parsing, completion and help share.
+
+use alloc::string::String;
+use core::fmt::Write;
+
+use crate::output::{Record, Table};
+use crate::parse::Args;
+use crate::value::Value;
+
+/// What is to be done. Names of partitions and tables are ones that exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// [`help`], of all commands or of one (its whole name).
+    Help(Option<String>),
+    /// All partitions.
+    List,
+    /// One partition in full.
+    Info(String),
+    /// Hypercalls and exits of one partition, or of all.
+    Stats(Option<String>),
+    /// Stop running a partition's vCPUs for a while.
+    Pause(String),
+    /// Run a paused partition's vCPUs again.
+    Resume(String),
+    /// Start a partition that is stopped.
+    Start(String),
+    /// Stop a partition for good.
+    Stop(String),
+    /// Stop a partition and start it.
+    Reset(String),
+    /// Define a partition.
+    Define {
+        /// The manifest's table.
+        table: String,
+        /// The new partition's name, if it is not the table's. It is well formed and not taken.
+        name: Option<String>,
+    },
+    /// Forget a partition.
+    Undefine(String),
+    /// A partition's memory.
+    Memory(String),
+    /// The host's memory.
+    HostMemory,
+    /// A partition's page table.
+    Hpt {
+        /// The partition.
+        name: String,
+        /// The effective address whose translation is asked for.
+        ea: Option<u64>,
+        /// The vCPU whose segments translate it.
+        vcpu: Option<u32>,
+    },
+    /// Whether a partition's events are recorded.
+    Trace {
+        /// The partition.
+        name: String,
+        /// On or off from now on; without it, the answer says which.
+        on: Option<bool>,
+    },
+    /// The recorded events.
+    TraceDump {
+        /// As stored, for `cargo xtask trace`.
+        raw: bool,
+        /// Only so many, the last ones.
+        last: Option<usize>,
+    },
+    /// The host's CPUs.
+    Cpus,
+    /// The hypervisor's own lines.
+    Log,
+    /// Go to a partition's console.
+    Console(String),
+    /// Stop everything and end the run.
+    Shutdown,
+}
+
+/// What may stand at some place of a command, for completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// A command's name.
+    Command,
+    /// A partition's name.
+    Partition,
+    /// The name of a table of the manifest.
+    Table,
+    /// A partition's name, or `dump`.
+    PartitionOrDump,
+    /// `on` or `off`.
+    Switch,
+    /// Something that nobody can guess.
+    Other,
+}
+
+/// One command.
+pub(crate) struct Spec {
+    pub(crate) name: &'static str,
+    /// Its arguments, as help shows them.
+    pub(crate) arguments: &'static str,
+    /// What it does, in a few words.
+    summary: &'static str,
+    /// What it prints, and what else one should know.
+    details: &'static str,
+    /// What its arguments may be, in their order.
+    pub(crate) words: &'static [Word],
+    /// Its options, besides `--json`.
+    pub(crate) options: &'static [&'static str],
+    /// Reads the arguments.
+    pub(crate) read: fn(&mut Args<'_>) -> Result<Command, String>,
+}
+
+/// All commands, in the order in which help shows them.
+pub(crate) static COMMANDS: &[Spec] = &[
+    Spec {
+        name: "help",
+        arguments: "[COMMAND]",
+        summary: "list the commands, or explain one",
+        details: "Every command takes --json: its answer is then one JSON object a line. Commands may be shortened as long as \
+                  one remains that begins so. Ctrl-] comes to the monitor from a partition's console.",
+        words: &[Word::Command],
+        options: &[],
+        read: |args| Ok(Command::Help(args.command()?)),
+    },
+    Spec {
+        name: "list",
+        arguments: "",
+        summary: "show all partitions",
+        details: "A row for each partition: its state, vCPUs, memory, share of the CPUs and exits a second.",
+        words: &[],
+        options: &[],
+        read: |_| Ok(Command::List),
+    },
+    Spec {
+        name: "info",
+        arguments: "NAME",
+        summary: "show one partition in full",
+        details: "What the partition was defined with, what it uses, and the state of each vCPU.",
+        words: &[Word::Partition],
+        options: &[],
+        read: |args| Ok(Command::Info(args.partition()?)),
+    },
+    Spec {
+        name: "stats",
+        arguments: "[NAME]",
+        summary: "count hypercalls and exits",
+        details: "A row for each hypercall and exit that happened: how often, the time in all, and the mean time. Of one \
+                  partition, or of all.",
+        words: &[Word::Partition],
+        options: &[],
+        read: |args| Ok(Command::Stats(args.optional_partition()?)),
+    },
+    Spec {
+        name: "console",
+        arguments: "NAME",
+        summary: "go to a partition's console",
+        details: "What the partition printed meanwhile comes first, up to 64 KiB. Ctrl-] comes back to the monitor.",
+        words: &[Word::Partition],
+        options: &[],
+        read: |args| Ok(Command::Console(args.partition()?)),
+    },
+    Spec {
+        name: "pause",
+        arguments: "NAME",
+        summary: "stop running a partition's vCPUs",
+        details: "The partition keeps its memory and registers and gets no more time on the CPUs, until it is resumed.",
+        words: &[Word::Partition],
+        options: &[],
+        read: |args| Ok(Command::Pause(args.partition()?)),
+    },
+    Spec {
+        name: "resume",
+        arguments: "NAME",
+        summary: "run a paused partition again",
+        details: "The partition goes on where it was paused.",
+        words: &[Word::Partition],
+        options: &[],
+        read: |args| Ok(Command::Resume(args.partition()?)),
+    },
+    Spec {
+        name: "start",
+        arguments: "NAME",
+        summary: "start a stopped partition",
+        details: "The partition gets its memory, with kernel and initrd loaded anew, and its first vCPU runs.",
+        words: &[Word::Partition],
+        options: &[],
+        read: |args| Ok(Command::Start(args.partition()?)),
+    },
+    Spec {
+        name: "stop",
+        arguments: "NAME",
+        summary: "stop a partition at once",
+        details: "As pulling its plug: the guest is not asked, and its memory is given back. It stays defined.",
+        words: &[Word::Partition],
+        options: &[],
+        read: |args| Ok(Command::Stop(args.partition()?)),
+    },
+    Spec {
+        name: "reset",
+        arguments: "NAME",
+        summary: "stop a partition and start it",
+        details: "As stop and start: the guest is not asked.",
+        words: &[Word::Partition],
+        options: &[],
+        read: |args| Ok(Command::Reset(args.partition()?)),
+    },
+    Spec {
+        name: "define",
+        arguments: "TABLE [NAME]",
+        summary: "define a partition as the manifest does",
+        details: "TABLE is a name from the packed manifest; all else of its table holds for the new partition, which is called \
+                  NAME or the same. It is not started.",
+        words: &[Word::Table, Word::Other],
+        options: &[],
+        read: |args| args.define(),
+    },
+    Spec {
+        name: "undefine",
+        arguments: "NAME",
+        summary: "forget a stopped partition",
+        details: "Its name is free again. A table of the manifest can be defined again.",
+        words: &[Word::Partition],
+        options: &[],
+        read: |args| Ok(Command::Undefine(args.partition()?)),
+    },
+    Spec {
+        name: "memory",
+        arguments: "[NAME]",
+        summary: "show memory, of a partition or the host",
+        details: "Of a partition: how its pages are backed, and how much its page table takes. Without a name: the host's \
+                  memory, how much of it is free, and who has the rest.",
+        words: &[Word::Partition],
+        options: &[],
+        read: |args| Ok(args.optional_partition()?.map_or(Command::HostMemory, Command::Memory)),
+    },
+    Spec {
+        name: "hpt",
+        arguments: "NAME [EA] [--vcpu N]",
+        summary: "show a page table or a translation",
+        details: "Without EA: how full the partition's page table is. With an effective address, in hexadecimal with or without \
+                  0x: the segment that vCPU N (0) has for it, the hash and its groups, the entry, what the guest asked for, and \
+                  what backs the page.",
+        words: &[Word::Partition, Word::Other],
+        options: &["--vcpu"],
+        read: |args| args.hpt(),
+    },
+    Spec {
+        name: "trace",
+        arguments: "NAME [on|off] | dump [--raw] [N]",
+        summary: "record events, or show them",
+        details: "With a name: whether the partition's events are recorded, or that they be from now on. With dump: the last N \
+                  events of all CPUs, or all that are kept, in the order of time; --raw as `cargo xtask trace` reads them.",
+        words: &[Word::PartitionOrDump, Word::Switch],
+        options: &["--raw"],
+        read: |args| args.trace(),
+    },
+    Spec {
+        name: "cpus",
+        arguments: "",
+        summary: "show the host's CPUs",
+        details: "A row for each CPU: its core and thread, what it runs, and how busy it is.",
+        words: &[],
+        options: &[],
+        read: |_| Ok(Command::Cpus),
+    },
+    Spec {
+        name: "log",
+        arguments: "",
+        summary: "show the hypervisor's own lines",
+        details: "The last lines of the hypervisor, each with its time in seconds since the boot.",
+        words: &[],
+        options: &[],
+        read: |_| Ok(Command::Log),
+    },
+    Spec {
+        name: "shutdown",
+        arguments: "",
+        summary: "stop all partitions and end the run",
+        details: "As stop for each of them; then the machine is switched off.",
+        words: &[],
+        options: &[],
+        read: |_| Ok(Command::Shutdown),
+    },
+];
+
+impl Spec {
+    /// The command with its arguments.
+    pub(crate) fn usage(&self) -> String {
+        let space = if self.arguments.is_empty() { "" } else { " " };
+        alloc::format!("{}{space}{}", self.name, self.arguments)
+    }
+}
+
+/// Prints a line for each command, or how one is used and what it prints. `topic` is the whole name of a command, as in
+/// [`Command::Help`]; with any other all are listed.
+pub fn help(topic: Option<&str>, json: bool, out: &mut dyn Write) {
+    if let Some(spec) = topic.and_then(|topic| COMMANDS.iter().find(|spec| spec.name == topic)) {
+        return Record::new()
+            .field("usage", Value::Text(spec.usage()))
+            .field("summary", Value::Text(spec.summary.into()))
+            .field("details", Value::Text(spec.details.into()))
+            .print(json, out);
+    }
+    let mut table = Table::new(&["usage", "summary"]);
+    for spec in COMMANDS {
+        table.row([Value::Text(spec.usage()), Value::Text(spec.summary.into())]);
+    }
+    table.print(json, out);
+}

@@ -1,0 +1,454 @@
+//! The boot archive: a manifest, the files that it names, and the checks that are better made before QEMU starts.
+//!
+//! The hypervisor makes the same checks and more. Here they come at once, and name files of this machine.
+
+use crate::{Failure, debian, shell};
+use bundle::{MANIFEST, Manifest, Partition, Size, cpio};
+use std::fmt::Display;
+use std::path::{Component, Path, PathBuf};
+
+/// The machine that the partitions have to share.
+#[derive(Debug, Clone, Copy)]
+pub struct Host {
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Processors.
+    pub cpus: u32,
+}
+
+/// A file, and what it is called.
+type File<'a> = (&'a str, &'a [u8]);
+
+/// The archive for the manifest at `path`.
+pub fn for_manifest(path: &Path, host: Host) -> Result<Vec<u8>, Failure> {
+    let shown = path.display().to_string();
+    let text = text(&shown, shell::read(path)?)?;
+    let usage = |error: bundle::ManifestError| Failure::usage(error.to_string());
+    let manifest = Manifest::parse(&shown, &text, |_| true).map_err(usage)?;
+    let at = |line: usize, reason: &dyn Display| Failure::usage(format!("{shown}:{line}: {reason}"));
+    check_host(&manifest, host).map_err(|(line, reason)| at(line, &reason))?;
+
+    let dir = path.parent().unwrap_or(Path::new(""));
+    let mut files = Files::default();
+    for partition in &manifest.partitions {
+        let (name, line) = (&partition.kernel, partition.lines.kernel);
+        let kernel = find_kernel(dir, name).map_err(|failure| within(&shown, line, "kernel", failure))?;
+        files.add(name, &kernel);
+        let initrd = match &partition.initrd {
+            Some(name) => {
+                let initrd = find_initrd(dir, name)
+                    .map_err(|failure| within(&shown, partition.lines.initrd, "initrd", failure))?;
+                files.add(name, &initrd);
+                Some((name.as_str(), initrd))
+            }
+            None => None,
+        };
+        let initrd = initrd.as_ref().map(|(name, bytes)| (*name, bytes.as_slice()));
+        check_guest((name, &kernel), initrd, partition.memory).map_err(|wrong| match wrong {
+            Wrong::Kernel(reason) => at(line, &format_args!("kernel: {reason}")),
+            Wrong::Memory(reason) => at(partition.lines.memory, &format_args!("memory: {reason}")),
+        })?;
+    }
+    let packed = Manifest::rename_files(&shown, &text, |name| files.packed_name(name)).map_err(usage)?;
+    pack(&packed, &files.stored())
+        .map_err(|failure| Failure { message: format!("{shown}: {}", failure.message), ..failure })
+}
+
+/// The archive for one partition, whose files come from elsewhere: the names are for messages. The partition names them `kernel`
+/// and `initrd`.
+pub fn for_guest(
+    partition: Partition,
+    kernel: File<'_>,
+    initrd: Option<File<'_>>,
+) -> Result<Vec<u8>, Failure> {
+    let size = Size(partition.memory);
+    check_guest(kernel, initrd, partition.memory).map_err(|wrong| match wrong {
+        Wrong::Kernel(reason) => Failure::usage(reason),
+        Wrong::Memory(reason) => Failure::usage(format!("{reason} (--guest-memory {size})")),
+    })?;
+    let files: Vec<_> = [Some(("kernel", kernel.1)), initrd.map(|initrd| ("initrd", initrd.1))]
+        .into_iter()
+        .flatten()
+        .collect();
+    let manifest = Manifest { partitions: vec![partition], ..Manifest::default() };
+    pack(&manifest.to_toml(), &files)
+}
+
+/// The archive with this manifest and these files.
+pub fn pack(manifest: &str, files: &[File<'_>]) -> Result<Vec<u8>, Failure> {
+    let mut archive = cpio::Writer::new();
+    let write = |archive: &mut cpio::Writer| {
+        archive.file(MANIFEST, 0o644, manifest.as_bytes())?;
+        files.iter().try_for_each(|(name, bytes)| archive.file(name, 0o644, bytes))
+    };
+    write(&mut archive)
+        .map_err(|error: cpio::WriteError| Failure::usage(format!("boot archive: {error}")))?;
+    let archive = archive.finish();
+    /// Firmware puts the archive between 0x28000000 and itself.
+    const ROOM: u64 = 128 << 20;
+    if archive.len() as u64 > ROOM {
+        return Err(Failure::usage(format!(
+            "kernels and initrds are too large together: {} bytes, and firmware has room for {}",
+            archive.len(),
+            Size(ROOM)
+        )));
+    }
+    Ok(archive)
+}
+
+fn text(shown: &str, bytes: Vec<u8>) -> Result<String, Failure> {
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
+        Failure::usage(format!("{shown}:{line}: not UTF-8 text"))
+    })
+}
+
+/// Says which line of the manifest made something fail. What failed for another reason than bad usage keeps its status.
+fn within(shown: &str, line: usize, key: &str, failure: Failure) -> Failure {
+    Failure { message: format!("{shown}:{line}: {key}: {}", failure.message), ..failure }
+}
+
+/// A file that a manifest in `dir` names, or what a word stands for if there is no such file.
+fn find_kernel(dir: &Path, name: &str) -> Result<Vec<u8>, Failure> {
+    let path = dir.join(name);
+    let suite = match name {
+        _ if path.exists() => None,
+        "debian" => Some(debian::Suite::Stable),
+        "debian-backports" => Some(debian::Suite::Backports),
+        _ => None,
+    };
+    shell::read(&suite.map_or(Ok(path), debian::kernel)?)
+}
+
+/// The same for an initrd.
+fn find_initrd(dir: &Path, name: &str) -> Result<Vec<u8>, Failure> {
+    let path = dir.join(name);
+    if name == "shell" && !path.exists() { debian::initramfs(debian::SHELL, &[]) } else { shell::read(&path) }
+}
+
+/// Checks what does not depend on the files. If it is wrong: the line, and why.
+fn check_host(manifest: &Manifest, host: Host) -> Result<(), (usize, String)> {
+    for Partition { cpus, lines, .. } in &manifest.partitions {
+        let missing = cpus.iter().flat_map(|cpus| cpus.iter()).find(|&cpu| cpu >= host.cpus as usize);
+        if let Some(cpu) = missing {
+            let reason =
+                format!("cpus: there is no CPU {cpu}: the host has {} of them, from 0 (--smp)", host.cpus);
+            return Err((lines.cpus, reason));
+        }
+    }
+    // What is only defined has no memory yet.
+    let mut before = 0;
+    for Partition { memory, lines, .. } in manifest.partitions.iter().filter(|partition| partition.start) {
+        check_memory(*memory, before, host.memory)
+            .map_err(|reason| (lines.memory, format!("memory: {} {reason}", Size(*memory))))?;
+        before += memory;
+    }
+    Ok(())
+}
+
+/// Whether a partition's memory fits into the host's beside that of others, by all that is known here. If not: why.
+pub fn check_memory(memory: u64, before: u64, host: u64) -> Result<(), String> {
+    /// What firmware and the hypervisor take at least.
+    const TAKEN: u64 = 40 << 20;
+    let guests = before.saturating_add(memory);
+    // Beside its memory, each has a page table of 1/128 and as much to find entries by page.
+    let need = guests.saturating_add(guests / 64).saturating_add(TAKEN);
+    if need <= host {
+        return Ok(());
+    }
+    let all = if before == 0 { "" } else { " for all up to here" };
+    let need = need.div_ceil(1 << 20);
+    Err(format!("does not fit: the host needs {need}M{all} and has {} (--memory)", Size(host)))
+}
+
+/// Which of a guest's values must change.
+#[derive(Debug)]
+enum Wrong {
+    /// The kernel is none.
+    Kernel(String),
+    /// The memory does not hold kernel and initrd.
+    Memory(String),
+}
+
+/// Checks what the hypervisor would refuse, by the same rules.
+fn check_guest(kernel: File<'_>, initrd: Option<File<'_>>, memory: u64) -> Result<(), Wrong> {
+    let (name, image) = kernel;
+    let plan = papr::elf::plan(image, memory).map_err(|error| Wrong::Kernel(format!("{name}: {error}")))?;
+    /// More than the hypervisor's device tree for a guest ever takes.
+    const TREE: u64 = 64 << 10;
+    let (name, bytes) = initrd.map_or((name, 0), |(name, bytes)| (name, bytes.len() as u64));
+    papr::elf::place(&plan, memory, TREE, bytes)
+        .map(drop)
+        .map_err(|error| Wrong::Memory(format!("{name}: {error}")))
+}
+
+/// The files of an archive: each content once, under a name that is safe to extract.
+#[derive(Default)]
+struct Files {
+    stored: Vec<(String, Vec<u8>)>,
+    /// What the manifest calls a file, and its place in `stored`.
+    names: Vec<(String, usize)>,
+}
+
+impl Files {
+    fn add(&mut self, name: &str, bytes: &[u8]) {
+        if self.names.iter().any(|(known, _)| known == name) {
+            return;
+        }
+        let place = match self.stored.iter().position(|(_, stored)| stored == bytes) {
+            Some(place) => place,
+            None => {
+                self.stored.push((self.free_name(name), bytes.to_vec()));
+                self.stored.len() - 1
+            }
+        };
+        self.names.push((name.to_string(), place));
+    }
+
+    /// A safe name that is as much like `name` as possible.
+    fn free_name(&self, name: &str) -> String {
+        let base = safe_name(name);
+        let taken = |name: &str| name == MANIFEST || self.stored.iter().any(|(stored, _)| stored == name);
+        let numbered = (2..).map(|number| format!("{base}-{number}"));
+        std::iter::once(base.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(base)
+    }
+
+    /// What the archive calls the file that the manifest calls `name`.
+    fn packed_name(&self, name: &str) -> String {
+        let place = self.names.iter().find(|(known, _)| known == name).map(|(_, place)| *place);
+        place.map_or_else(|| name.to_string(), |place| self.stored[place].0.clone())
+    }
+
+    fn stored(&self) -> Vec<File<'_>> {
+        self.stored.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect()
+    }
+}
+
+/// The name itself if it is plain, else its last part without what is not.
+fn safe_name(name: &str) -> String {
+    let plain = |char: char| char.is_ascii_alphanumeric() || "-_.+".contains(char);
+    let path = PathBuf::from(name);
+    let parts: PathBuf = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+    if parts.as_os_str() == name && name.chars().all(|char| plain(char) || char == '/') {
+        return name.to_string();
+    }
+    let last = parts.file_name().map(|last| last.to_string_lossy().into_owned()).unwrap_or_default();
+    let last: String = last.chars().map(|char| if plain(char) { char } else { '_' }).collect();
+    if last.is_empty() { "file".into() } else { last }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use crate::status::USAGE;
+    use bundle::Bundle;
+
+    const HOST: Host = Host { memory: 2 << 30, cpus: 2 };
+
+    /// A little-endian ELF header with one segment of `bytes`, for ELF machine `machine`.
+    fn elf(machine: u16, bytes: u64) -> Vec<u8> {
+        let mut file = vec![0; 64 + 56];
+        file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        for (at, value) in [(16, 2), (18, machine), (20, 1), (52, 64), (54, 56), (56, 1)] {
+            file[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        }
+        for (at, value) in [(32, 64), (64, 1), (96, 16), (104, bytes)] {
+            file[at..at + 8].copy_from_slice(&u64::to_le_bytes(value));
+        }
+        file
+    }
+
+    /// A folder with a manifest and files, which goes away with it.
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str, manifest: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("partita-archive-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(dir.join("sub")).unwrap();
+            let dir = Self(dir);
+            dir.file("m.toml", manifest.as_bytes());
+            dir.file("vmlinux", &elf(21, 1 << 20));
+            dir.file("sub/other", &elf(21, 2 << 20));
+            dir.file("sub/same", &elf(21, 1 << 20));
+            dir.file("initrd", b"initrd");
+            dir
+        }
+
+        fn file(&self, name: &str, bytes: &[u8]) {
+            std::fs::write(self.0.join(name), bytes).unwrap();
+        }
+
+        fn pack(&self) -> Result<Vec<u8>, String> {
+            for_manifest(&self.0.join("m.toml"), HOST).map_err(|failure| {
+                assert_eq!(failure.status, USAGE, "{failure}");
+                assert!(!failure.message.contains('\n'), "{failure}");
+                failure.message.replace(&format!("{}/", self.0.display()), "")
+            })
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    const GOOD: &str = "[[partition]]\nname = \"a\"\nmemory = \"64M\"\nkernel = \"vmlinux\"\n";
+
+    fn refused(name: &str, manifest: &str, reason: &str) {
+        let error = Dir::new(name, manifest).pack().unwrap_err();
+        assert!(error.starts_with(reason), "{error}");
+    }
+
+    #[test]
+    fn packs_each_file_once() {
+        let again =
+            "[[partition]]\nname = \"NAME\"\nmemory = \"64M\"\nkernel = \"FILE\"\ninitrd = \"initrd\"\n";
+        let again = |name: &str, file: &str| again.replace("NAME", name).replace("FILE", file);
+        let text = format!(
+            "# who\n{GOOD}{}{}{}{}",
+            again("b", "vmlinux"),
+            again("c", "./sub/../vmlinux"),
+            again("d", "sub/same"),
+            again("e", "sub/other")
+        );
+        let dir = Dir::new("once", &text);
+        let archive = dir.pack().unwrap();
+        let entries: Vec<_> =
+            cpio::Reader::new(&archive).map(|entry| entry.unwrap().name.to_string()).collect();
+        assert_eq!(entries, [MANIFEST, "vmlinux", "initrd", "sub/other"]);
+        let bundle = Bundle::open(&archive).unwrap();
+        let partitions = &bundle.manifest().partitions;
+        let kernels: Vec<_> = partitions.iter().map(|partition| partition.kernel.as_str()).collect();
+        assert_eq!(kernels, ["vmlinux", "vmlinux", "vmlinux", "vmlinux", "sub/other"]);
+        // The hypervisor's messages are about the lines of the file that was written by hand.
+        let lines: Vec<_> = partitions.iter().map(|partition| partition.lines.memory).collect();
+        assert_eq!(lines, [4, 8, 13, 18, 23]);
+    }
+
+    #[test]
+    fn names_are_safe_and_differ() {
+        let mut files = Files::default();
+        for (name, packed) in [
+            ("vmlinux", "vmlinux"),
+            ("../vmlinux", "vmlinux-2"),
+            ("/boot/vmlinux", "vmlinux-3"),
+            ("a/b-1.2+c", "a/b-1.2+c"),
+            ("a//b", "b"),
+            ("a b/ü?x", "__x"),
+            ("..", "file"),
+            (MANIFEST, "partitions.toml-2"),
+        ] {
+            files.add(name, name.as_bytes());
+            assert_eq!(files.packed_name(name), packed);
+        }
+        let count = files.stored().len();
+        files.add("elsewhere", b"vmlinux");
+        assert_eq!((files.packed_name("elsewhere").as_str(), files.stored().len()), ("vmlinux", count));
+    }
+
+    #[test]
+    fn special_words_are_file_names_first() {
+        let text = GOOD.replace("vmlinux", "debian") + "initrd = \"shell\"\n";
+        let dir = Dir::new("words", &text);
+        dir.file("debian", &elf(21, 1 << 20));
+        dir.file("shell", b"not the default one");
+        let archive = dir.pack().unwrap();
+        assert_eq!(Bundle::open(&archive).unwrap().file("shell"), Some(&b"not the default one"[..]));
+        refused("word", &GOOD.replace("vmlinux", "shell"), "m.toml:4: kernel: shell: cannot read it");
+        refused("word2", &format!("{GOOD}initrd = \"debian\"\n"), "m.toml:5: initrd: debian: cannot read it");
+    }
+
+    #[test]
+    fn errors_name_their_lines() {
+        refused("key", &format!("{GOOD}colour = 1\n"), "m.toml:5: unknown field `colour`");
+        refused("twice", &format!("{GOOD}{GOOD}"), "m.toml:6: name: another partition is called");
+        refused("kernel", &GOOD.replace("vmlinux", "vmlinuz"), "m.toml:4: kernel: vmlinuz: cannot read it");
+        refused("initrd", &format!("{GOOD}initrd = \"none\"\n"), "m.toml:5: initrd: none: cannot read it");
+        refused("elf", &GOOD.replace("vmlinux", "initrd"), "m.toml:4: kernel: initrd: not an ELF");
+        refused(
+            "cpus",
+            &format!("{GOOD}cpus = \"1-2\"\n"),
+            "m.toml:5: cpus: there is no CPU 2: the host has 2 of them, from 0 (--smp)",
+        );
+        refused("one-line", &GOOD.replace("\"vmlinux\"", "'''\nvmlinux'''"), "m.toml:4: a file's name must");
+        let dir = Dir::new("encoding", "");
+        dir.file("m.toml", b"# \xc3\xa9t\xc3\xa9\n\xff\n");
+        assert_eq!(dir.pack().unwrap_err(), "m.toml:2: not UTF-8 text");
+        let failure = for_manifest(Path::new("/nowhere/m.toml"), HOST).unwrap_err();
+        assert!(failure.message.starts_with("/nowhere/m.toml: cannot read it"), "{failure}");
+    }
+
+    #[test]
+    fn sizes_that_cannot_fit() {
+        let large = |name: &str, size: &str| GOOD.replace("\"a\"", name).replace("64M", size);
+        refused(
+            "one",
+            &large("'a'", "2G"),
+            "m.toml:3: memory: 2G does not fit: the host needs 2120M and has 2G (--memory)",
+        );
+        let two = large("'a'", "1G") + &large("'b'", "1G");
+        refused(
+            "two",
+            &two,
+            "m.toml:7: memory: 1G does not fit: the host needs 2120M for all up to here and",
+        );
+        refused("huge", &large("'a'", "17179869183G"), "m.toml:3: memory: 17179869183G does not fit");
+        // One that is not started does not count.
+        let dir = Dir::new("stopped", &format!("{two}start = false\n"));
+        dir.pack().unwrap();
+        let dir = Dir::new("initrd-size", &format!("{}initrd = \"large\"\n", large("'a'", "16M")));
+        dir.file("large", &[0; 15 << 20]);
+        assert!(dir.pack().unwrap_err().starts_with("m.toml:3: memory: large: initrd"));
+        let dir = Dir::new("archive-size", &format!("{}initrd = \"large\"\n", large("'a'", "1G")));
+        dir.file("large", &vec![0; 128 << 20]);
+        assert!(dir.pack().unwrap_err().starts_with("m.toml: kernels and initrds are too large together: "));
+    }
+
+    #[test]
+    fn the_example_fits_the_default_machine() {
+        let text = std::fs::read_to_string(shell::root().join("partitions.toml.example")).unwrap();
+        let manifest = Manifest::parse("example", &text, |_| true).unwrap();
+        check_host(&manifest, HOST).unwrap();
+        let vcpus: Vec<_> = manifest.partitions.iter().map(|partition| partition.vcpus).collect();
+        assert_eq!(vcpus, [1, 2, 4]);
+    }
+
+    /// What is said of the single guest.
+    fn guest(program: &[u8], initrd: usize, memory: u64) -> Result<Vec<u8>, String> {
+        let partition =
+            Partition { initrd: Some("initrd".into()), ..Partition::new("guest", memory, "kernel") };
+        let initrd = vec![0; initrd];
+        for_guest(partition, ("k", program), Some(("i", &initrd))).map_err(|failure| {
+            assert_eq!(failure.status, USAGE);
+            assert!(!failure.message.contains('\n'), "{failure}");
+            failure.message
+        })
+    }
+
+    #[test]
+    fn one_guest() {
+        let program = elf(21, 4 << 20);
+        let archive = guest(&program, 4 << 20, 16 << 20).unwrap();
+        let bundle = Bundle::open(&archive).unwrap();
+        assert_eq!(bundle.manifest().partitions[0].memory, 16 << 20);
+        assert_eq!(bundle.file("kernel"), Some(&program[..]));
+        assert_eq!(bundle.file("initrd").map(<[u8]>::len), Some(4 << 20));
+        let mut small = elf(21, 16);
+        small[4] = 1;
+        for (program, initrd, memory, reason) in [
+            (&b""[..], 0, 16, "k: not an ELF"),
+            (b"#!/bin/sh", 0, 16, "k: not an ELF"),
+            (b"\x7fELF\x02\x01", 0, 16, "k: the file is cut off"),
+            (&small, 0, 16, "k: a 32-bit"),
+            (&elf(62, 16), 0, 16, "k: an image for ELF machine 62"),
+            (&elf(21, 17 << 20), 0, 16, "k: segment 0 ends at 17"),
+            (&program, 13 << 20, 16, "i: initrd"),
+        ] {
+            let error = guest(program, initrd, memory << 20).unwrap_err();
+            assert!(error.starts_with(reason), "{error}");
+        }
+        assert!(guest(&program, 13 << 20, 16 << 20).unwrap_err().ends_with("(--guest-memory 16M)"));
+    }
+}
