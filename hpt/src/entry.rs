@@ -9,10 +9,12 @@
 //! the hardware's own of R and C. Unlocking is the release store of the new dword 0. While a valid entry is being changed it is
 //! `ABSENT` and locked, so that a search that matches it waits instead of concluding that there is none.
 //!
-//! Lock order: an entry, then a page ([`crate::Page`]). Who holds a page only ever *tries* to lock an entry.
+//! Lock order: an entry, then a page ([`crate::Page`]). Who holds a page, or an entry, only ever *tries* to lock an entry. A debug
+//! build of the tests checks that ([`crate::order`]).
 
 use power::{HpteR, HpteV};
 
+use crate::order::{self, Kind};
 use crate::sync::{AtomicU32, AtomicU64, BeAtomicU64, Ordering, SPINS, raw, relax};
 
 /// One entry as it lies in memory.
@@ -71,7 +73,17 @@ impl Hpte {
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<u64> {
         let v = self.v.load_raw(Ordering::Relaxed);
-        if v & LOCK == 0 && self.v.acquire_raw(v, v | LOCK) { Some(v) } else { None }
+        if v & LOCK == 0 && self.take(v) { Some(v) } else { None }
+    }
+
+    /// Locks the entry if its raw dword 0 is what was `seen`, which is not locked. May fail for no reason.
+    #[inline(always)]
+    pub(crate) fn take(&self, seen: u64) -> bool {
+        let taken = self.v.acquire_raw(seen, seen | LOCK);
+        if taken {
+            order::taken(Kind::Entry, self);
+        }
+        taken
     }
 
     /// Locks the entry, unless it stays held for an unreasonable time.
@@ -79,6 +91,7 @@ impl Hpte {
     /// The loop is in line: a call, though it be never made, would cost each caller the saving of its registers.
     #[inline]
     pub(crate) fn lock(&self) -> Option<u64> {
+        order::waits(Kind::Entry);
         for _ in 0..SPINS {
             if let Some(v) = self.try_lock() {
                 return Some(v);
@@ -91,17 +104,20 @@ impl Hpte {
     /// Unlocks it with a new raw dword 0.
     #[inline]
     pub(crate) fn unlock(&self, v: u64) {
+        order::released(self);
         self.v.store_raw(v & !LOCK, Ordering::Release);
     }
 
     /// Unlocks it with a new dword 0 in the layout in memory.
     #[inline]
     pub(crate) fn unlock_value(&self, v: u64) {
+        order::released(self);
         self.v.store(v, Ordering::Release);
     }
 
     /// Returns when somebody else's lock on it is gone, or after a while.
     pub(crate) fn wait(&self) {
+        order::waits(Kind::Entry);
         for _ in 0..SPINS {
             if self.v.load_raw(Ordering::Relaxed) & LOCK == 0 {
                 return;

@@ -2,7 +2,7 @@
 
 use power::hpte::page_sizes;
 use power::regs::Dsisr;
-use power::slb::VRMA_VSID;
+use power::slb::{VRMA_VSID, VSID_N};
 use power::{GuestReal, HpteR, HpteV, PageSize, PteIndex};
 
 use crate::access::{Access, AccessKind, cache_attribute, denial};
@@ -133,6 +133,9 @@ impl GuestMmu<'_> {
         let effects = [AccessKind::Read, AccessKind::Write, AccessKind::Execute].map(|kind| {
             let access = Access { kind, ..*access };
             match (&found, real) {
+                _ if kind == AccessKind::Execute && slb.0 & VSID_N != 0 => {
+                    Effect::Interrupt(Dsisr::NOEXEC_OR_GUARDED)
+                }
                 (Some((entry, r)), Some(real)) => self.effect(&access, entry, *r, real),
                 (None, Some(real)) => self.effect_of_page(real, kind, None),
                 (_, None) if kind == AccessKind::Write => Effect::Interrupt(Dsisr::NOHPTE | Dsisr::ISSTORE),
@@ -159,13 +162,11 @@ impl GuestMmu<'_> {
 
     /// What the hypervisor does about an access that the guest may make and the hardware does not know of.
     fn effect_of_page(&self, real: GuestReal, kind: AccessKind, guest_r: Option<HpteR>) -> Effect {
-        let inhibited = guest_r.is_some_and(|r| cache_attribute(r.0) & HpteR::I != 0);
+        let asked = guest_r.map(|r| cache_attribute(r.0));
         match self.slots.find(real) {
             Some(Target::Ram(page, _)) => effect_of_ram(page, kind),
-            Some(Target::Device(_, attribute)) if guest_r.is_some_and(|r| cache_attribute(r.0) == attribute) => {
-                Effect::Install
-            }
-            _ if inhibited && kind != AccessKind::Execute => Effect::Emulate,
+            Some(Target::Device(_, attribute)) if asked == Some(attribute) => Effect::Install,
+            _ if asked.unwrap_or(0) & HpteR::I != 0 && kind != AccessKind::Execute => Effect::Emulate,
             _ => Effect::MachineCheck,
         }
     }

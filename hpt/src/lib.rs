@@ -25,6 +25,7 @@ pub mod hcall;
 pub mod init;
 pub mod machine;
 pub mod mmu;
+mod order;
 pub mod page;
 mod sync;
 pub mod table;

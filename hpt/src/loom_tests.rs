@@ -143,6 +143,30 @@ fn model<A: 'static, B: 'static>(
     });
 }
 
+/// Several at once, of which the last is this thread, and checks what is left.
+fn crowd<const N: usize>(
+    preemptions: usize,
+    before: fn(GuestMmu<'_>),
+    others: [fn(GuestMmu<'_>); N],
+    last: fn(GuestMmu<'_>),
+    after: fn(GuestMmu<'_>),
+) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(move || {
+        let shared = Arc::new(Shared::new(5));
+        shared.with(before);
+        let threads = others.map(|other| {
+            let theirs = shared.clone();
+            thread::spawn(move || theirs.with(other))
+        });
+        shared.with(last);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        shared.check();
+        shared.with(after);
+    });
+}
+
 fn enter(mmu: GuestMmu<'_>, n: u64) -> Result<PteIndex, HptError> {
     mmu.enter(&Quiet, 0, PteIndex(0), v(n), HpteR(RW))
 }
@@ -353,4 +377,60 @@ fn resolve_and_walk() {
             assert!(mmu.hpt().peek(PteIndex(6)).unwrap().0.any(HpteV::ABSENT));
         },
     );
+}
+
+/// Virtual processors, and a walker, on one page: its entries come, go and change rights while it is taken from writable to shared.
+mod on_one_page {
+    use super::*;
+
+    /// Entry 5 can be written, entry 6 not.
+    fn before(mmu: GuestMmu<'_>) {
+        assert_eq!(enter(mmu, 0), Ok(PteIndex(5)));
+        assert_eq!(enter(mmu, 1), Ok(PteIndex(6)));
+        mmu.protect(&Quiet, 3, PteIndex(6), 0).unwrap();
+    }
+
+    fn comes(mmu: GuestMmu<'_>) {
+        assert!(matches!(enter(mmu, 2), Ok(PteIndex(5 | 7))));
+    }
+
+    fn goes(mmu: GuestMmu<'_>) {
+        assert_eq!(mmu.remove(&Quiet, 0, PteIndex(5), 0).unwrap().1.pp(), 2);
+    }
+
+    fn becomes_writable(mmu: GuestMmu<'_>) {
+        mmu.protect(&Quiet, 2, PteIndex(6), 0).unwrap();
+    }
+
+    fn valid(mmu: GuestMmu<'_>) -> u64 {
+        mmu.hpt().occupancy().valid as u64
+    }
+
+    #[test]
+    fn enter_remove_and_walk() {
+        crowd(2, before, [comes, goes], share, |mmu| assert_eq!(valid(mmu), 2));
+    }
+
+    #[test]
+    fn enter_protect_and_walk() {
+        crowd(2, before, [comes, becomes_writable], share, |mmu| assert_eq!(valid(mmu), 3));
+    }
+
+    #[test]
+    fn remove_protect_and_walk() {
+        crowd(2, before, [goes, becomes_writable], share, |mmu| assert_eq!(valid(mmu), 1));
+    }
+
+    #[test]
+    fn enter_remove_and_protect() {
+        crowd(2, before, [comes, goes], becomes_writable, |mmu| assert_eq!(valid(mmu), 2));
+    }
+
+    #[test]
+    fn enter_remove_protect_and_walk() {
+        crowd(1, before, [comes, goes, becomes_writable], share, |mmu| {
+            assert_eq!(valid(mmu), 2);
+            assert_eq!(mmu.read(PteIndex(6)).unwrap().1.pp(), 2);
+        });
+    }
 }

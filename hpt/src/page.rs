@@ -7,6 +7,7 @@
 use power::{GuestReal, HostReal, HpteR};
 
 use crate::entry::LINKED;
+use crate::order::{self, Kind};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, SPINS, relax};
 
 /// What a page is backed by.
@@ -195,12 +196,17 @@ impl Page {
                 .word
                 .compare_exchange_weak(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed)
                 .is_ok();
-        if free { Some(PageView(word)) } else { None }
+        if !free {
+            return None;
+        }
+        order::taken(Kind::Page, self);
+        Some(PageView(word))
     }
 
     /// Locks it, unless it stays held for an unreasonable time.
     #[inline]
     pub(crate) fn lock(&self) -> Option<PageView> {
+        order::waits(Kind::Page);
         for _ in 0..SPINS {
             if let Some(view) = self.try_lock() {
                 return Some(view);
@@ -217,6 +223,7 @@ impl Page {
 
     #[inline]
     pub(crate) fn unlock(&self, view: PageView) {
+        order::released(self);
         self.word.store(view.0, Ordering::Release);
     }
 

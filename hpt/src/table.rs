@@ -179,7 +179,7 @@ impl<'a> Hpt<'a> {
     pub(crate) fn claim_at_once(&self, group: &Pteg) -> Option<usize> {
         for (slot, hpte) in group.0.iter().enumerate() {
             let seen = hpte.v.load_raw(Ordering::Relaxed);
-            if seen & (IN_USE | LOCK) == 0 && hpte.v.acquire_raw(seen, seen | LOCK) {
+            if seen & (IN_USE | LOCK) == 0 && hpte.take(seen) {
                 return Some(slot);
             }
         }

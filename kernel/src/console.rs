@@ -28,9 +28,14 @@ pub fn init() {
     START.store(timebase(), Ordering::Relaxed);
 }
 
+/// The timebase at the entry of the hypervisor.
+pub fn start() -> u64 {
+    START.load(Ordering::Relaxed)
+}
+
 /// Microseconds from the entry of the hypervisor to a time of the timebase.
 pub fn micros(at: u64) -> u64 {
-    at.saturating_sub(START.load(Ordering::Relaxed)) / TICKS_PER_MICRO
+    at.saturating_sub(start()) / TICKS_PER_MICRO
 }
 
 /// The console as a formatter's sink; it knows whether a line is unfinished.
@@ -189,7 +194,7 @@ fn with_console(body: impl FnOnce(&mut Console)) {
         }
         pause();
     }
-    body(&mut *LAST_RESORT.lock());
+    body(&mut LAST_RESORT.lock());
 }
 
 /// For a crash of a CPU that holds the console.

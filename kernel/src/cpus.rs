@@ -108,7 +108,9 @@ pub fn start(mmu: &HostMmu, features: &CpuFeatures) {
             pause();
         }
         if ARRIVED.load(Ordering::SeqCst) == before {
-            log!("cpu {number} (PIR {pir:#x}) was started and has not arrived within a second; no more are started");
+            log!(
+                "cpu {number} (PIR {pir:#x}) was started and has not arrived within a second; no more are started"
+            );
             break;
         }
         online.insert(number);

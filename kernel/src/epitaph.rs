@@ -37,7 +37,9 @@ fn begin_to_tell() -> bool {
     let again = DYING.swap(true, Ordering::SeqCst);
     if !again {
         TELLER.store(percpu::number(), Ordering::SeqCst);
-        (0..cpus::count()).filter(|cpu| *cpu != percpu::number()).for_each(|cpu| host::look(percpu::number(), cpu));
+        (0..cpus::count())
+            .filter(|cpu| *cpu != percpu::number())
+            .for_each(|cpu| host::look(percpu::number(), cpu));
     }
     // A CPU that crashes in the moment between those two stores waits for the other.
     stop_if_dying();

@@ -80,7 +80,9 @@ extern "C" fn boot(tree: u64, opal_base: u64, opal_entry: u64, loaded_at: u64) -
     unsafe { mmu::enable(&host_mmu, &features) };
     log!("translation on: {} segments mapped", host_mmu.segments);
     if !host_interrupts::init(&tree.0, &features) {
-        log!("no interrupt controller that is known for each CPU: host interrupts are left as the firmware has them");
+        log!(
+            "no interrupt controller that is known for each CPU: host interrupts are left as the firmware has them"
+        );
     }
     cpus::start(&host_mmu, &features);
     let online = cpus::online();

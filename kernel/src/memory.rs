@@ -233,6 +233,12 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 }
 
+/// The size of the heap, and how much of it is in use; in bytes.
+pub fn heap() -> (u64, u64) {
+    let heap = HEAP.0.lock();
+    (heap.size() as u64, heap.used() as u64)
+}
+
 /// What lies at an address, for an epitaph.
 pub fn describe(ea: u64) -> &'static str {
     let guard = |bottom: u64| (bottom - FRAME..bottom).contains(&ea);

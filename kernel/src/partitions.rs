@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use bundle::Bundle;
 use power::{CpuFeatures, Lpid};
+use realmode::instructions::pause;
 use sched::MAX_TASKS;
 use spin::Once;
 
@@ -66,7 +67,10 @@ pub fn task(slot: usize) -> Option<Task> {
 pub fn define(table: &str, name: &str) -> Result<Arc<Partition>, String> {
     let setup = setup();
     let tables = &setup.bundle.manifest().partitions;
-    let table = tables.iter().find(|t| t.name == table).ok_or_else(|| format!("the manifest has no partition {table}"))?;
+    let table = tables
+        .iter()
+        .find(|t| t.name == table)
+        .ok_or_else(|| format!("the manifest has no partition {table}"))?;
     let mut partitions = PARTITIONS.lock();
     if partitions.iter().any(|partition| partition.name == name) {
         return Err(format!("there is a partition {name} already"));
@@ -74,7 +78,8 @@ pub fn define(table: &str, name: &str) -> Result<Arc<Partition>, String> {
     let lpid = (1..LPIDS as u32).find(|n| partitions.iter().all(|p| p.core().lpid.0 != *n));
     let lpid = Lpid(lpid.ok_or("there are no more partition numbers")?);
     let mut slots = SLOTS.lock();
-    let free: Vec<usize> = (0..MAX_TASKS).filter(|slot| slots[*slot].is_none()).take(table.vcpus as usize).collect();
+    let free: Vec<usize> =
+        (0..MAX_TASKS).filter(|slot| slots[*slot].is_none()).take(table.vcpus as usize).collect();
     if free.len() < table.vcpus as usize {
         return Err(format!("{name}: more than {MAX_TASKS} virtual processors in all"));
     }
@@ -90,7 +95,10 @@ pub fn define(table: &str, name: &str) -> Result<Arc<Partition>, String> {
 /// Forgets a partition that does not run, and gives back all that it had.
 pub fn undefine(name: &str) -> Result<(), String> {
     let mut partitions = PARTITIONS.lock();
-    let at = partitions.iter().position(|p| p.name == name).ok_or_else(|| format!("there is no partition {name}"))?;
+    let at = partitions
+        .iter()
+        .position(|p| p.name == name)
+        .ok_or_else(|| format!("there is no partition {name}"))?;
     let partition = partitions[at].clone();
     let doing = partition.life.lock().doing.clone();
     if !matches!(doing, Doing::Defined | Doing::Stopped) {
@@ -103,7 +111,10 @@ pub fn undefine(name: &str) -> Result<(), String> {
     }
     partitions.remove(at);
     drop(partitions);
-    // The last reference, as soon as no CPU looks at it any more.
+    // A CPU that has just parked its last vCPU may still look at it. Its number is free as soon as nobody does.
+    while Arc::strong_count(&partition) > 1 {
+        pause();
+    }
     drop(partition);
     Ok(())
 }

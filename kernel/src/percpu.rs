@@ -39,28 +39,31 @@ struct Cell(UnsafeCell<PerCpu>);
 // SAFETY: only the CPU whose HSPRG0 names it reaches the contents.
 unsafe impl Sync for Cell {}
 
-static BOOT_CPU: Cell = Cell(UnsafeCell::new(EMPTY));
+static BOOT_CPU: Cell = Cell(UnsafeCell::new(empty()));
 
-const EMPTY: PerCpu = PerCpu {
-    vcpu: null_mut(),
-    toc: 0,
-    realmode_stack: 0,
-    host_r1: 0,
-    host_lpcr: 0,
-    host_sdr1: 0,
-    host_msr: 0,
-    host_slb_v: 0,
-    linear_segments: 0,
-    slb_next: 1,
-    partition_table: 0,
-    scratch: [0; 8],
-    crash: crate::epitaph::crash,
-    emergency_stack: 0,
-    idle_r1: 0,
-    number: 0,
-    trace: Writer::new(&BOOT_RING),
-    frame: CrashFrame { gpr: [0; 32], pc: 0, msr: 0, vector: 0, cr: 0, lr: 0, ctr: 0, dar: 0, dsisr: 0 },
-};
+/// Not filled in yet.
+const fn empty() -> PerCpu {
+    PerCpu {
+        vcpu: null_mut(),
+        toc: 0,
+        realmode_stack: 0,
+        host_r1: 0,
+        host_lpcr: 0,
+        host_sdr1: 0,
+        host_msr: 0,
+        host_slb_v: 0,
+        linear_segments: 0,
+        slb_next: 1,
+        partition_table: 0,
+        scratch: [0; 8],
+        crash: crate::epitaph::crash,
+        emergency_stack: 0,
+        idle_r1: 0,
+        number: 0,
+        trace: Writer::new(&BOOT_RING),
+        frame: CrashFrame { gpr: [0; 32], pc: 0, msr: 0, vector: 0, cr: 0, lr: 0, ctr: 0, dar: 0, dsisr: 0 },
+    }
+}
 
 /// The rings of trace events of all CPUs.
 static RINGS: [Once<&'static Ring>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
@@ -142,7 +145,7 @@ pub fn prepare(index: usize, number: usize) -> *mut PerCpu {
             partition_table: own.partition_table,
             number: number as u64,
             trace: Writer::new(ring),
-            ..EMPTY
+            ..empty()
         });
     }
     cpu

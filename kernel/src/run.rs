@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-use ::trace::Subject;
+use ::trace::{Processor, Subject, What};
 use power::interrupt::Vector;
 use power::{CpuFeatures, Hcall, spr};
 use realmode::context;
@@ -34,16 +34,33 @@ const HURRY: u64 = 25_600;
 pub struct Account {
     /// The vCPU that it runs or ran last.
     pub current: AtomicPtr<Vcpu>,
-    /// Ticks that it has spent on vCPUs.
+    /// Ticks that it has spent on vCPUs, in stays that are over.
     pub busy: AtomicU64,
+    /// The timebase when the stay that is under way began, or 0.
+    since: AtomicU64,
     /// How many stays it has seen.
     pub stays: AtomicU64,
 }
 
 /// By CPU number.
 pub static ACCOUNTS: [Account; MAX_CPUS] = [const {
-    Account { current: AtomicPtr::new(core::ptr::null_mut()), busy: AtomicU64::new(0), stays: AtomicU64::new(0) }
+    Account {
+        current: AtomicPtr::new(core::ptr::null_mut()),
+        busy: AtomicU64::new(0),
+        since: AtomicU64::new(0),
+        stays: AtomicU64::new(0),
+    }
 }; MAX_CPUS];
+
+impl Account {
+    /// Ticks of the stay that is under way; 0 if there is none.
+    pub fn stay(&self) -> u64 {
+        match self.since.load(Ordering::Relaxed) {
+            0 => 0,
+            since => timebase().saturating_sub(since),
+        }
+    }
+}
 
 /// This CPU.
 struct Cpu {
@@ -51,6 +68,8 @@ struct Cpu {
     features: CpuFeatures,
     /// The slot of the vCPU whose switched registers are in the machine, as they were saved.
     loaded: Option<usize>,
+    /// Who ran last.
+    last: Option<Processor>,
     /// Who waits for a decrementer: the timebase at which it expires, and the slot.
     sleepers: Vec<(u64, usize)>,
 }
@@ -70,7 +89,7 @@ enum Leave {
 /// What every CPU does from the end of the boot on.
 pub fn join(features: &CpuFeatures) -> ! {
     let mut cpu =
-        Cpu { number: percpu::number(), features: *features, loaded: None, sleepers: Vec::new() };
+        Cpu { number: percpu::number(), features: *features, loaded: None, last: None, sleepers: Vec::new() };
     cpu.run()
 }
 
@@ -129,7 +148,8 @@ impl Cpu {
     fn welcome(&mut self, task: Task) {
         let vcpu = &task.partition.vcpus[task.server];
         vcpu.ready_at.store(timebase(), Ordering::Relaxed);
-        let arrival = if vcpu.dispatches.load(Ordering::Relaxed) == 0 { Arrival::New } else { Arrival::Woken };
+        let arrival =
+            if vcpu.dispatches.load(Ordering::Relaxed) == 0 { Arrival::New } else { Arrival::Woken };
         schedule::enqueue(self.number, schedule::entry(task), arrival);
     }
 
@@ -207,17 +227,25 @@ impl Cpu {
             unsafe { context::load(self.features.generation, regs.context.get_mut()) };
         }
         self.loaded = Some(slot);
+        let processor = Processor { lpid: partition.core().lpid, vcpu: task.server as u16 };
+        if self.last != Some(processor) {
+            trace::record(regs, What::Switch { from: self.last, to: Some(processor) });
+            self.last = Some(processor);
+        }
         dispatch::enter(vcpu, partition.memory(), self.number, regs.pc, regs.msr);
         vcpu.dispatches.fetch_add(1, Ordering::Relaxed);
         let account = &ACCOUNTS[self.number];
         account.current.store(regs, Ordering::Relaxed);
         account.stays.fetch_add(1, Ordering::Relaxed);
         let began = timebase();
+        account.since.store(began, Ordering::Relaxed);
         let leave = self.visits(entry, task, regs, until);
         let ran = timebase() - began;
+        account.since.store(0, Ordering::Relaxed);
         vcpu.ran.fetch_add(ran, Ordering::Relaxed);
         account.busy.fetch_add(ran, Ordering::Relaxed);
-        let reason = if matches!(leave, Leave::Preempted | Leave::Closed) { Reason::Preempted } else { Reason::Ceded };
+        let reason =
+            if matches!(leave, Leave::Preempted | Leave::Closed) { Reason::Preempted } else { Reason::Ceded };
         dispatch::leave(vcpu, partition.memory(), reason);
         // SAFETY: the registers are this vCPU's: nobody has used them since they were loaded.
         unsafe { context::save(self.features.generation, regs.context.get_mut()) };
@@ -360,7 +388,8 @@ impl Cpu {
         }
         vcpu.wakes_at.store(expires, Ordering::SeqCst);
         presence.whereabouts.block();
-        let come = reason_to_run(partition, vcpu, waits, expires) || partition.core().closed.load(Ordering::SeqCst);
+        let come =
+            reason_to_run(partition, vcpu, waits, expires) || partition.core().closed.load(Ordering::SeqCst);
         if come && matches!(presence.whereabouts.wake(), Wake::Hand(_)) {
             vcpu.ready_at.store(timebase(), Ordering::Relaxed);
             schedule::enqueue(self.number, entry, Arrival::Woken);

@@ -56,7 +56,8 @@ pub fn init(by_core: bool) {
         let mut of = Vec::new();
         for cpu in 0..cpus::count() {
             let core = host::CPUS[cpu].core.load(Ordering::Relaxed) as usize;
-            let shared = if by_core { all.iter().position(|domain| domain.cpus.contains(core)) } else { None };
+            let shared =
+                if by_core { all.iter().position(|domain| domain.cpus.contains(core)) } else { None };
             of.push(shared.unwrap_or(all.len()));
             if shared.is_some() {
                 continue;

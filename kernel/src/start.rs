@@ -37,6 +37,9 @@ fn set_up(map: &Map, features: &CpuFeatures) -> Result<(), String> {
     let threads = cpus::threads_per_core() > 1;
     let asked = bundle.manifest().hypervisor.core_scheduling;
     schedule::init(threads && (asked || features.generation == Generation::Power8));
+    if schedule::is_by_core() {
+        log!("threads of a core only ever run one partition at a time");
+    }
     partitions::init(Setup { bundle, features: *features });
     let manifest = partitions::setup().bundle.manifest();
     for table in &manifest.partitions {
@@ -63,16 +66,25 @@ fn check(manifest: &Manifest) -> Result<(), String> {
         let memory = table.memory;
         if memory > memory::total() {
             let have = Size(memory::total() >> 20 << 20);
-            return wrong(table.lines.memory, format!("memory: {} is more than the {have} that the host has to give", Size(memory)));
+            return wrong(
+                table.lines.memory,
+                format!("memory: {} is more than the {have} that the host has to give", Size(memory)),
+            );
         }
         if table.start && memory > left {
             let left = Size(left >> 20 << 20);
-            return wrong(table.lines.memory, format!("memory: {} is more than the {left} that the partitions before leave", Size(memory)));
+            return wrong(
+                table.lines.memory,
+                format!("memory: {} is more than the {left} that the partitions before leave", Size(memory)),
+            );
         }
         left -= if table.start { memory } else { 0 };
         if let Some(cpus) = table.cpus.filter(|cpus| cpus.and(&online) != *cpus) {
             let missing: CpuSet = cpus.iter().filter(|cpu| !online.contains(*cpu)).collect();
-            return wrong(table.lines.cpus, format!("cpus: the host has no CPU {missing}: there is {online}"));
+            return wrong(
+                table.lines.cpus,
+                format!("cpus: the host has no CPU {missing}: there is {online}"),
+            );
         }
     }
     Ok(())

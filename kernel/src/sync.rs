@@ -22,7 +22,7 @@ pub enum Rank {
     Slots = 3,
     /// The areas that a vCPU shares with its guest.
     Areas = 4,
-    /// A partition's console rings, its clock.
+    /// A partition's console rings, its clock; what the monitor has shown of it.
     Partition = 5,
     /// A run queue.
     Queue = 6,

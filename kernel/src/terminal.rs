@@ -5,6 +5,7 @@
 //! to who has the console; Ctrl-] leads to the monitor. Only the boot CPU reads, and tells what has become of partitions.
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -60,6 +61,8 @@ static TERMINAL: Lock<Terminal> = Lock::new(
 
 /// The LPID of the partition at the console, or 0.
 static ATTACHED: AtomicU32 = AtomicU32::new(0);
+/// The LPID of the partition that had the console last, or 0.
+static LAST: AtomicU32 = AtomicU32::new(0);
 static NEXT_SERVICE: AtomicU64 = AtomicU64::new(0);
 
 /// When the boot CPU has to look at the console next.
@@ -75,6 +78,16 @@ pub fn hasten() {
 /// Is the partition at the console?
 pub fn is_attached(partition: &Partition) -> bool {
     ATTACHED.load(Ordering::Relaxed) == partition.core().lpid.0
+}
+
+/// Has the partition the console, or did it have it before the monitor?
+pub fn was_attached(partition: &Partition) -> bool {
+    LAST.load(Ordering::Relaxed) == partition.core().lpid.0
+}
+
+/// The partition will be no more: its number may be another's.
+pub fn forget(partition: &Partition) {
+    let _ = LAST.compare_exchange(partition.core().lpid.0, 0, Ordering::Relaxed, Ordering::Relaxed);
 }
 
 /// Puts bytes on a partition's console.
@@ -160,12 +173,16 @@ fn tell() {
             trace::dump(Some(partition.core().lpid));
         }
     }
-    if ended && !all.iter().any(|partition| partition.life.lock().is_alive()) {
-        let verdicts = all.iter().filter_map(|partition| partition.life.lock().verdict.clone());
-        if let Some((status, why)) = verdicts.rev().max_by_key(|(status, _)| *status) {
-            epitaph::end(status, format_args!("{why}"));
-        }
+    let over = ended && !all.iter().any(|partition| partition.life.lock().is_alive());
+    if let Some((status, why)) = over.then(|| worst(&all)).flatten() {
+        epitaph::end(status, format_args!("{why}"));
     }
+}
+
+/// The worst exit status that one of these partitions has ended with by itself, and why: the first one's if there are several.
+pub fn worst(all: &[Arc<Partition>]) -> Option<(u8, String)> {
+    let verdicts = all.iter().filter_map(|partition| partition.life.lock().verdict.clone());
+    verdicts.rev().max_by_key(|(status, _)| *status)
 }
 
 impl Terminal {
@@ -197,12 +214,12 @@ impl Terminal {
             }
             let gone = match &self.attached {
                 Attached::Monitor => {
-                    self.to_monitor();
+                    self.give_monitor();
                     true
                 }
                 Attached::Partition(partition) => {
                     let partition = partition.clone();
-                    self.to_partition(&partition)
+                    self.give_partition(&partition)
                 }
             };
             if !gone {
@@ -212,7 +229,7 @@ impl Terminal {
     }
 
     /// False if there is no room for the rest.
-    fn to_partition(&mut self, partition: &Arc<Partition>) -> bool {
+    fn give_partition(&mut self, partition: &Arc<Partition>) -> bool {
         let until = self.typed.iter().position(|byte| *byte == ESCAPE);
         let wanted = until.unwrap_or(self.typed.len());
         let bytes = self.typed.make_contiguous();
@@ -229,7 +246,7 @@ impl Terminal {
     }
 
     /// Edits until a line is finished.
-    fn to_monitor(&mut self) {
+    fn give_monitor(&mut self) {
         while let Some(byte) = self.typed.pop_front() {
             if let Some(line) = self.editor.byte(byte, &monitor::completions, &mut Screen) {
                 self.follow = Some(monitor::run(&line));
@@ -264,7 +281,10 @@ impl Terminal {
 
     /// The hypervisor has said something meanwhile.
     fn show_prompt_again(&mut self) {
-        if matches!(self.attached, Attached::Monitor) && self.follow.is_none() && self.seen != console::lines() {
+        if matches!(self.attached, Attached::Monitor)
+            && self.follow.is_none()
+            && self.seen != console::lines()
+        {
             self.prompt();
         }
     }
@@ -282,6 +302,7 @@ impl Terminal {
     fn attach(&mut self, partition: Arc<Partition>) {
         console::fresh_line();
         ATTACHED.store(partition.core().lpid.0, Ordering::Relaxed);
+        LAST.store(partition.core().lpid.0, Ordering::Relaxed);
         drain(&partition);
         self.attached = Attached::Partition(partition);
     }

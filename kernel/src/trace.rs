@@ -1,18 +1,30 @@
 //! Reading the trace: the rings of all CPUs, for the monitor, for epitaphs and for the last words on a partition that crashed.
+#![allow(unsafe_code)] // reaches into this CPU's structure
 
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
-use ::trace::Record;
+use ::trace::{Record, What};
 use power::Lpid;
+use realmode::layout::Vcpu;
 
 use crate::{console, cpus, log, percpu};
 
 /// How many events an epitaph shows.
 const LAST: usize = 16;
 
+/// Records an event of a vCPU that this CPU has.
+pub fn record(regs: &Vcpu, what: What) {
+    let tag = regs.trace_tag.load(Ordering::Relaxed);
+    // SAFETY: this CPU's own, of which only atomics are looked at.
+    unsafe { &(*percpu::this()).trace }.record(tag, what);
+}
+
 /// What the rings of all CPUs hold, in no order.
 fn all() -> impl Iterator<Item = Record> {
-    (0..cpus::count()).filter_map(|cpu| Some((cpu, percpu::ring(cpu)?))).flat_map(|(cpu, ring)| ring.records(cpu as u32))
+    (0..cpus::count())
+        .filter_map(|cpu| Some((cpu, percpu::ring(cpu)?)))
+        .flat_map(|(cpu, ring)| ring.records(cpu as u32))
 }
 
 /// What the rings of all CPUs hold, oldest first.
@@ -36,6 +48,12 @@ pub fn dump(lpid: Option<Lpid>) {
     }
     last.sort_unstable_by_key(|kept| kept.map_or(0, |kept| kept.event.time));
     for Record { cpu, event } in last.into_iter().flatten() {
-        log!("  {:>12} us: cpu {cpu}, vCPU {}.{}: {}", console::micros(event.time), event.lpid.0, event.vcpu, event.what);
+        log!(
+            "  {:>12} us: cpu {cpu}, vCPU {}.{}: {}",
+            console::micros(event.time),
+            event.lpid.0,
+            event.vcpu,
+            event.what
+        );
     }
 }

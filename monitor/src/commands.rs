@@ -124,7 +124,8 @@ pub(crate) static COMMANDS: &[Spec] = &[
         name: "list",
         arguments: "",
         summary: "show all partitions",
-        details: "A row for each partition: its state, vCPUs, memory, share of the CPUs and exits a second.",
+        details: "A row for each partition: its state, vCPUs, memory and weight, and since the last list, or the start, its share of \
+                  CPU time (100% is one CPU) and exits a second; and whose console it was that Ctrl-] was typed on.",
         words: &[],
         options: &[],
         read: |_| Ok(Command::List),
@@ -133,7 +134,9 @@ pub(crate) static COMMANDS: &[Spec] = &[
         name: "info",
         arguments: "NAME",
         summary: "show one partition in full",
-        details: "What the partition was defined with, what it uses, and the state of each vCPU.",
+        details: "What the partition was defined with and what it has used since its start. Then a row for each vCPU: its state, the CPU \
+                  it is on or was on last, how long it ran, how often it was put on a CPU, how long it had to wait for one, and, unless it \
+                  runs just now, where its guest is.",
         words: &[Word::Partition],
         options: &[],
         read: |args| Ok(Command::Info(args.partition()?)),
@@ -142,8 +145,9 @@ pub(crate) static COMMANDS: &[Spec] = &[
         name: "stats",
         arguments: "[NAME]",
         summary: "count hypercalls and exits",
-        details: "A row for each hypercall and exit that happened: how often, the time in all, and the mean time. Of one \
-                  partition, or of all.",
+        details: "A row for each hypercall, fault, interrupt and exit that has happened since the definition: how often, the time in all, \
+                  and the mean time in nanoseconds. Of one partition, or of all. A hypercall counts where it ends; what leads to virtual \
+                  mode counts as an exit as well.",
         words: &[Word::Partition],
         options: &[],
         read: |args| Ok(Command::Stats(args.optional_partition()?)),
@@ -161,7 +165,8 @@ pub(crate) static COMMANDS: &[Spec] = &[
         name: "pause",
         arguments: "NAME",
         summary: "stop running a partition's vCPUs",
-        details: "The partition keeps its memory and registers and gets no more time on the CPUs, until it is resumed.",
+        details: "The partition keeps its memory and registers and gets no more time on the CPUs, until it is resumed. Done when none of its \
+                  vCPUs runs any more.",
         words: &[Word::Partition],
         options: &[],
         read: |args| Ok(Command::Pause(args.partition()?)),
@@ -188,7 +193,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
         name: "stop",
         arguments: "NAME",
         summary: "stop a partition at once",
-        details: "As pulling its plug: the guest is not asked, and its memory is given back. It stays defined.",
+        details: "As pulling its plug: the guest is not asked, and its memory is given back. It stays defined. Done when the log says so.",
         words: &[Word::Partition],
         options: &[],
         read: |args| Ok(Command::Stop(args.partition()?)),
@@ -216,7 +221,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
         name: "undefine",
         arguments: "NAME",
         summary: "forget a stopped partition",
-        details: "Its name is free again. A table of the manifest can be defined again.",
+        details: "Its name is free again, and what was kept of its output is gone. A table of the manifest can be defined again.",
         words: &[Word::Partition],
         options: &[],
         read: |args| Ok(Command::Undefine(args.partition()?)),
@@ -225,8 +230,9 @@ pub(crate) static COMMANDS: &[Spec] = &[
         name: "memory",
         arguments: "[NAME]",
         summary: "show memory, of a partition or the host",
-        details: "Of a partition: how its pages are backed, and how much its page table takes. Without a name: the host's \
-                  memory, how much of it is free, and who has the rest.",
+        details: "Of a partition: how its pages are backed, how many are named by an entry, or known to have been stored to, and how much its \
+                  page table takes. Without a name: the host's memory, what of it is free, and what partitions, their tables and \
+                  the hypervisor's heap have of the rest.",
         words: &[Word::Partition],
         options: &[],
         read: |args| Ok(args.optional_partition()?.map_or(Command::HostMemory, Command::Memory)),
@@ -235,9 +241,10 @@ pub(crate) static COMMANDS: &[Spec] = &[
         name: "hpt",
         arguments: "NAME [EA] [--vcpu N]",
         summary: "show a page table or a translation",
-        details: "Without EA: how full the partition's page table is. With an effective address, in hexadecimal with or without \
-                  0x: the segment that vCPU N (0) has for it, the hash and its groups, the entry, what the guest asked for, and \
-                  what backs the page.",
+        details: "Without EA: how full the partition's page table is, how many of its groups have 0 to 8 entries in use, and how many \
+                  entries name the same page. With an effective address, in hexadecimal with or without 0x: the segment that vCPU N (0) has \
+                  for it, the hash and its groups, the entry as the hardware and as the guest sees it, what backs the page, and what \
+                  a read, a write and a fetch come to.",
         words: &[Word::Partition, Word::Other],
         options: &["--vcpu"],
         read: |args| args.hpt(),
@@ -246,8 +253,8 @@ pub(crate) static COMMANDS: &[Spec] = &[
         name: "trace",
         arguments: "NAME [on|off] | dump [--raw] [N]",
         summary: "record events, or show them",
-        details: "With a name: whether the partition's events are recorded, or that they be from now on. With dump: the last N \
-                  events of all CPUs, or all that are kept, in the order of time; --raw as `cargo xtask trace` reads them.",
+        details: "With a name: whether the partition's events are recorded, or that they be from now on. With dump: the last N events of all \
+                  CPUs, or all that are kept, in the order of time; with --raw as `cargo xtask trace` reads them.",
         words: &[Word::PartitionOrDump, Word::Switch],
         options: &["--raw"],
         read: |args| args.trace(),
@@ -256,7 +263,9 @@ pub(crate) static COMMANDS: &[Spec] = &[
         name: "cpus",
         arguments: "",
         summary: "show the host's CPUs",
-        details: "A row for each CPU: its core and thread, what it runs, and how busy it is.",
+        details: "A row for each CPU: its number in the hardware, core and thread, whether it is idle, in a guest or in the hypervisor, the vCPU \
+                  that has it, the share of time that vCPUs had it since the last cpus, or the boot, how many times one was put on it, \
+                  and how many wait for it.",
         words: &[],
         options: &[],
         read: |_| Ok(Command::Cpus),
@@ -265,7 +274,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
         name: "log",
         arguments: "",
         summary: "show the hypervisor's own lines",
-        details: "The last lines of the hypervisor, each with its time in seconds since the boot.",
+        details: "The last lines of the hypervisor, up to 16 KiB, each with its time in seconds since the boot.",
         words: &[],
         options: &[],
         read: |_| Ok(Command::Log),
@@ -274,7 +283,8 @@ pub(crate) static COMMANDS: &[Spec] = &[
         name: "shutdown",
         arguments: "",
         summary: "stop all partitions and end the run",
-        details: "As stop for each of them; then the machine is switched off.",
+        details: "As stop for each of them; then the machine is switched off. The exit status is the worst that a partition has ended with \
+                  by itself, or 0.",
         words: &[],
         options: &[],
         read: |_| Ok(Command::Shutdown),

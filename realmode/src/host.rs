@@ -86,8 +86,9 @@ const MFRR: u64 = 12;
 /// Rings a CPU. `from` is the caller's number.
 pub fn ring(from: usize, to: usize) {
     let Some(cpu) = CPUS.get(to) else { return };
-    let same_core =
-        CPUS.get(from).is_some_and(|own| own.core.load(Ordering::Relaxed) == cpu.core.load(Ordering::Relaxed));
+    let same_core = CPUS
+        .get(from)
+        .is_some_and(|own| own.core.load(Ordering::Relaxed) == cpu.core.load(Ordering::Relaxed));
     let tag = if GLOBAL_DOORBELLS.load(Ordering::Relaxed) {
         cpu.pir.load(Ordering::Relaxed)
     } else if same_core {
@@ -163,16 +164,26 @@ fn icp_store_xirr(cpu: &HostCpu, xirr: u32) {
     }
 }
 
-/// Something has come that a virtual processor may wait for. If it sleeps it is handed to a CPU, an idle one if there is one; if it
-/// runs, its CPU is rung. True if neither was necessary or possible: it waits for its turn.
-pub fn wake(own: usize, presence: &Presence) -> bool {
+/// What waking a virtual processor came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Woken {
+    /// It slept, and was handed to this CPU.
+    Handed(usize),
+    /// It runs: its CPU was rung.
+    Rung,
+    /// It waits for its turn, or to be started.
+    Waits,
+}
+
+/// Something has come that a virtual processor may wait for.
+pub fn wake(own: usize, presence: &Presence) -> Woken {
     match presence.whereabouts.wake() {
-        Wake::Hand(last) => hand(own, presence, last),
+        Wake::Hand(last) => return Woken::Handed(hand(own, presence, last)),
         Wake::Running(cpu) if cpu != own => ring(own, cpu),
         Wake::Running(_) => {}
-        Wake::Nothing => return true,
+        Wake::Nothing => return Woken::Waits,
     }
-    false
+    Woken::Rung
 }
 
 /// If the virtual processor runs, on another CPU, makes it leave its guest for virtual mode, for a moment.
@@ -192,19 +203,19 @@ pub fn look(own: usize, cpu: usize) {
     }
 }
 
-/// Hands a virtual processor that is ready to a CPU: the one that it ran on last if that is idle or no other is.
-pub fn hand(own: usize, presence: &Presence, last: usize) {
+/// Hands a virtual processor that is ready to a CPU, and answers to which: the one that it ran on last if that is idle or no other
+/// is. An idle one does not count as idle from then on: what is woken next goes to another.
+pub fn hand(own: usize, presence: &Presence, last: usize) -> usize {
     let allowed = &presence.allowed;
     let stay = allowed.contains(last);
-    let to = if stay && IDLE.contains(last) {
-        last
-    } else {
-        IDLE.any(allowed).or(stay.then_some(last)).or_else(|| allowed.lowest()).unwrap_or(own)
-    };
+    let idle = if stay && IDLE.contains(last) { Some(last) } else { IDLE.any(allowed) };
+    let to = idle.or(stay.then_some(last)).or_else(|| allowed.lowest()).unwrap_or(own);
     if let Some(cpu) = CPUS.get(to) {
+        IDLE.set(to, false);
         cpu.mailbox.post(presence.slot);
         ring(own, to);
     }
+    to
 }
 
 /// When HDEC has to fire for CPU `own`, which wants it at `at` (timebase): earlier, if threads share it and a sibling needs it earlier.

@@ -11,6 +11,7 @@ use std::time::Duration;
 mod guest_cases;
 mod linux_cases;
 pub mod oracle;
+mod partition_cases;
 pub mod transcript;
 
 pub use transcript::{Check, Transcript};
@@ -235,6 +236,7 @@ impl Case {
 pub fn cases() -> Vec<Case> {
     let mut all = guest_cases::cases();
     all.extend(linux_cases::cases());
+    all.extend(partition_cases::cases());
     all
 }
 

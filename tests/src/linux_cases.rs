@@ -1,7 +1,7 @@
 //! The cases that boot a Debian kernel: to a shell, through work, into a panic and out again.
 
 use crate::transcript::{all_checks_pass, in_order};
-use crate::{Case, Endian, Source, Step, Transcript};
+use crate::{Case, Endian, Machine, PackedFile, Source, Step, Transcript};
 use std::time::Duration;
 
 /// What every `/init` starts with: the usual file systems, and `check NAME GOT WANT`, which prints a record.
@@ -24,6 +24,16 @@ macro_rules! init {
              echo '@ boot'\n",
             $($rest),*
         )
+    };
+}
+
+/// What they end with: the kernel has not complained, and the count.
+macro_rules! quiet {
+    () => {
+        "dmesg | grep -E 'Oops|BUG|WARNING: CPU|Call Trace|soft lockup|rcu.*stall|Machine check' | head -n 5\n\
+         check quiet \"$(dmesg | grep -cE 'Oops|BUG|WARNING: CPU|Call Trace|soft lockup|rcu.*stall|Machine check')\" 0\n\
+         echo \"@ done passed=$passed failed=$failed\"\n\
+         poweroff -f\n"
     };
 }
 
@@ -98,14 +108,143 @@ const WORK: &str = init!(
      before=$(hundredths)\n\
      i=0; while [ $i -lt 100 ]; do usleep 10000; i=$((i + 1)); done\n\
      within short-sleeps $(($(hundredths) - before)) 100 250\n",
-    "dmesg | grep -E 'Oops|BUG|WARNING: CPU|Call Trace|soft lockup|rcu.*stall|Machine check' | head -n 5\n\
-     check quiet \"$(dmesg | grep -cE 'Oops|BUG|WARNING: CPU|Call Trace|soft lockup|rcu.*stall|Machine check')\" 0\n\
-     check processors \"$(grep -c ^processor /proc/cpuinfo)\" \"$(sed 's/.*expect_cpus=//; s/ .*//' /proc/cmdline)\"\n\
-     echo \"@ done passed=$passed failed=$failed\"\n\
-     poweroff -f\n"
+    "check processors \"$(grep -c ^processor /proc/cpuinfo)\" \"$(sed 's/.*expect_cpus=//; s/ .*//' /proc/cmdline)\"\n",
+    quiet!()
+);
+
+/// Processors that go and come back, with work on all that there are in between.
+const HOTPLUG: &str = init!(
+    "online() { cat /sys/devices/system/cpu/online; }\n\
+     all=$(online)\n\
+     switch() { for cpu in /sys/devices/system/cpu/cpu[1-9]*; do echo $1 > $cpu/online || bad switch $cpu; done; }\n\
+     work() {\n\
+       j=0\n\
+       while [ $j -lt 4 ]; do\n\
+         (i=0; while [ $i -lt 40 ]; do /bin/busybox true || exit 1; i=$((i + 1)); done; echo done > /tmp/w$j) &\n\
+         j=$((j + 1))\n\
+       done\n\
+       wait\n\
+       cat /tmp/w* | grep -c done\n\
+       rm /tmp/w*\n\
+     }\n\
+     check work \"$(work)\" 4\n\
+     round=0\n\
+     while [ $round -lt 5 ]; do\n\
+       switch 0\n\
+       check offline \"$(online)\" 0\n\
+       check processors-off \"$(grep -c ^processor /proc/cpuinfo)\" 1\n\
+       check work-off \"$(work)\" 4\n\
+       switch 1\n\
+       check online \"$(online)\" \"$all\"\n\
+       check work-on \"$(work)\" 4\n\
+       round=$((round + 1))\n\
+     done\n",
+    quiet!()
+);
+
+/// Half of the time is taken away: five seconds of work beside another partition, on one CPU.
+const STEAL: &str = init!(
+    "steal() { set -- $(grep '^cpu ' /proc/stat); echo $9; }\n\
+     echo '@ up'\n\
+     read word\n\
+     before=$(steal)\n\
+     read up idle < /proc/uptime; end=$((${up%.*} + 6))\n\
+     while [ ${up%.*} -lt $end ]; do i=0; while [ $i -lt 300 ]; do i=$((i + 1)); done; read up idle < /proc/uptime; done\n\
+     within steal $(($(steal) - before)) 200 400\n\
+     top -b -n 1 | head -n 4\n",
+    quiet!()
+);
+
+/// A storm of processes and sums over memory, all at once on all processors, as often as the command line says.
+const STORM: &str = init!(
+    "value() { sed \"s/.*$1=//; s/ .*//\" /proc/cmdline; }\n\
+     cpus=$(value expect_cpus); rounds=$(value rounds)\n\
+     check processors \"$(grep -c ^processor /proc/cpuinfo)\" $cpus\n\
+     dd if=/dev/urandom of=/tmp/random bs=64k count=64 2>/dev/null\n\
+     want=$(md5sum < /tmp/random)\n\
+     storm() {\n\
+       i=0; sum=0\n\
+       while [ $i -lt $rounds ]; do\n\
+         sum=$((sum + $(echo $i | sed 's/^/1/' | cut -c 2-)))\n\
+         if [ $((i % 20)) = 0 ]; then\n\
+           cp /tmp/random /tmp/copy$1\n\
+           [ \"$(md5sum < /tmp/copy$1)\" = \"$want\" ] || echo memory >> /tmp/wrong\n\
+         fi\n\
+         i=$((i + 1))\n\
+       done\n\
+       [ $sum = $((rounds * (rounds - 1) / 2)) ] || echo sum $sum >> /tmp/wrong\n\
+       echo $1 >> /tmp/ended\n\
+     }\n\
+     n=0; while [ $n -lt $((2 * cpus)) ]; do storm $n & n=$((n + 1)); done; wait\n\
+     check storms \"$(grep -c . /tmp/ended)\" $((2 * cpus))\n\
+     check storms-right \"$(cat /tmp/wrong 2>/dev/null)\" ''\n\
+     echo \"@ idle $(value name)\"\n\
+     read word\n\
+     check word \"$word\" \"on $(value name)\"\n",
+    quiet!()
+);
+
+/// A program that knows what must be in every page it has.
+const STRESS: &str = init!(
+    "stress $(sed 's/.*seconds=//; s/ .*//' /proc/cmdline) > /tmp/out; status=$?\n\
+     cat /tmp/out\n\
+     check stress $status 0\n\
+     check stress-ok \"$(grep -c '^stress: ok' /tmp/out)\" 1\n",
+    quiet!()
 );
 
 const CONSOLE: &str = "console=hvc0 quiet";
+
+const STORM_FILES: &[(&str, PackedFile)] =
+    &[("debian", PackedFile::DebianKernel), ("storm", PackedFile::Initramfs { init: STORM, programs: &[] })];
+/// Seven vCPUs in all.
+const THREE: &str = "\
+[[partition]]
+name = \"one\"
+memory = \"256M\"
+kernel = \"debian\"
+initrd = \"storm\"
+cmdline = \"console=hvc0 quiet name=one rounds=100 expect_cpus=1\"
+
+[[partition]]
+name = \"two\"
+memory = \"256M\"
+vcpus = 2
+kernel = \"debian\"
+initrd = \"storm\"
+cmdline = \"console=hvc0 quiet name=two rounds=60 expect_cpus=2\"
+
+[[partition]]
+name = \"four\"
+memory = \"384M\"
+vcpus = 4
+kernel = \"debian\"
+initrd = \"storm\"
+cmdline = \"console=hvc0 quiet name=four rounds=40 expect_cpus=4\"
+";
+
+const STEAL_FILES: &[(&str, PackedFile)] = &[
+    ("debian", PackedFile::DebianKernel),
+    ("steal", PackedFile::Initramfs { init: STEAL, programs: &[] }),
+    ("states", PackedFile::Guest { bin: "states", endian: Endian::Little }),
+];
+/// A Linux beside a program that takes all it can get, once the Linux is up.
+const BUSY_NEIGHBOUR: &str = "\
+[[partition]]
+name = \"linux\"
+memory = \"512M\"
+kernel = \"debian\"
+initrd = \"steal\"
+cmdline = \"console=hvc0 quiet\"
+
+[[partition]]
+name = \"busy\"
+memory = \"64M\"
+vcpus = 2
+start = false
+kernel = \"states\"
+cmdline = \"name=busy state=running\"
+";
 
 fn case(name: &'static str, init: &'static str, judge: fn(&Transcript) -> Result<(), String>) -> Case {
     Case {
@@ -119,12 +258,45 @@ fn case(name: &'static str, init: &'static str, judge: fn(&Transcript) -> Result
     }
 }
 
+/// Partitions of a manifest.
+fn partitions(
+    name: &'static str,
+    manifest: &'static str,
+    files: &'static [(&'static str, PackedFile)],
+    judge: fn(&Transcript) -> Result<(), String>,
+) -> Case {
+    let source = Source::Partitions { manifest, files };
+    Case { source, timeout: Duration::from_secs(400), ..case(name, "", judge) }
+}
+
 fn say(answers: &[&'static str]) -> Vec<Step> {
     answers.iter().map(|&send| Step { expect: "what now?", send }).collect()
 }
 
 fn shell(t: &Transcript) -> Result<(), String> {
     in_order(t, &["@ boot", "sum is 42", "from pipe", "hvc0", "Power"])
+}
+
+/// Goes round the consoles: each answers at its own, and what the others have said meanwhile is there.
+fn switch_consoles() -> Vec<Step> {
+    vec![
+        Step { expect: "@ boot", send: "\x1dlist\nconsole two\n" },
+        Step { expect: "@ idle two", send: "\x1dconsole four\n" },
+        Step { expect: "@ idle four", send: "\x1dconsole one\n" },
+        Step { expect: "@ idle one", send: "on one\n" },
+        Step { expect: "partition one switched itself off", send: "\x1dconsole two\non two\n" },
+        Step { expect: "partition two switched itself off", send: "\x1dconsole four\non four\n" },
+    ]
+}
+
+fn three(t: &Transcript) -> Result<(), String> {
+    let failed: Vec<String> =
+        t.checks().into_iter().filter_map(|c| Some(format!("{}: {}", c.name, c.outcome.err()?))).collect();
+    match t.records("done").count() {
+        _ if !failed.is_empty() => Err(failed.join("\n")),
+        3 => in_order(t, &["@ boot", "@ idle two", "@ idle four", "@ idle one"]),
+        n => Err(format!("{n} partitions came to their end, not 3")),
+    }
 }
 
 fn twice(t: &Transcript) -> Result<(), String> {
@@ -164,6 +336,47 @@ pub fn cases() -> Vec<Case> {
             timeout: Duration::from_secs(300),
             huge_pages: true,
             ..case("linux-work-huge", WORK, all_checks_pass)
+        },
+        Case {
+            vcpus: 2,
+            smp: (2, 1),
+            machines: &[Machine::PowerNv9],
+            ..case("linux-hotplug", HOTPLUG, all_checks_pass)
+        },
+        Case {
+            vcpus: 4,
+            smp: (2, 2),
+            machines: &[Machine::PowerNv8],
+            ..case("linux-hotplug-threads", HOTPLUG, all_checks_pass)
+        },
+        Case {
+            script: vec![
+                Step { expect: "@ up", send: "\x1dstart busy\nconsole linux\n\n" },
+                Step { expect: "@ done", send: "\x1dshutdown\n" },
+            ],
+            machines: &[Machine::PowerNv10],
+            ..partitions("linux-steal", BUSY_NEIGHBOUR, STEAL_FILES, all_checks_pass)
+        },
+        Case {
+            smp: (2, 1),
+            script: switch_consoles(),
+            ..partitions("linux-three", THREE, STORM_FILES, three)
+        },
+        Case {
+            smp: (4, 4),
+            mttcg: true,
+            machines: &[Machine::PowerNv9],
+            script: switch_consoles(),
+            ..partitions("linux-three-threads", THREE, STORM_FILES, three)
+        },
+        Case {
+            vcpus: 4,
+            smp: (4, 1),
+            mttcg: true,
+            append: "console=hvc0 quiet seconds=20",
+            timeout: Duration::from_secs(240),
+            source: Source::Linux { init: STRESS, programs: &["stress"] },
+            ..case("linux-stress", STRESS, all_checks_pass)
         },
         Case { script: say(&["reboot\n", "poweroff\n"]), ..case("linux-reboot", ASK, twice) },
         Case { script: say(&["panic\n"]), status: 3, ..case("linux-panic", ASK, panicked) },

@@ -50,10 +50,6 @@ pub mod kind {
     pub const SWITCH: u64 = 5;
     /// A vCPU of the partition is woken. Arguments: its server number, the CPU it is handed to.
     pub const WAKE: u64 = 6;
-    /// Another CPU is rung. Argument: its number.
-    pub const RING: u64 = 7;
-    /// An interrupt in the hypervisor's virtual mode, or out of sleep. Argument: vector.
-    pub const HOST_INTERRUPT: u64 = 8;
 
     /// Code bit of a fault: an instruction fetch.
     pub const FETCH: u64 = 0x80;
@@ -202,16 +198,6 @@ pub enum What {
         /// The host CPU.
         cpu: u64,
     },
-    /// Another CPU is rung, to look for something to do.
-    Ring {
-        /// Its number.
-        cpu: u64,
-    },
-    /// The hypervisor itself took an interrupt.
-    HostInterrupt {
-        /// Which.
-        vector: u64,
-    },
 }
 
 impl What {
@@ -229,8 +215,6 @@ impl What {
             What::Interrupt { vector, pc } => (kind::INTERRUPT, vector, pc),
             What::Switch { from, to } => (kind::SWITCH, Processor::encode(from), Processor::encode(to)),
             What::Wake { server, cpu } => (kind::WAKE, server, cpu),
-            What::Ring { cpu } => (kind::RING, cpu, 0),
-            What::HostInterrupt { vector } => (kind::HOST_INTERRUPT, vector, 0),
         }
     }
 
@@ -249,8 +233,6 @@ impl What {
                 What::Switch { from: Processor::decode(a).ok()?, to: Processor::decode(b).ok()? }
             }
             (kind::WAKE, 0) => What::Wake { server: a, cpu: b },
-            (kind::RING, 0) if b == 0 => What::Ring { cpu: a },
-            (kind::HOST_INTERRUPT, 0) if b == 0 => What::HostInterrupt { vector: a },
             _ => return None,
         };
         Some(what)
@@ -310,11 +292,6 @@ impl fmt::Display for What {
                 somebody(to, f)
             }
             What::Wake { server, cpu } => write!(f, "wakes vCPU {server}, for CPU {cpu}"),
-            What::Ring { cpu } => write!(f, "rings CPU {cpu}"),
-            What::HostInterrupt { vector } => {
-                f.write_str("host: ")?;
-                interrupt(vector, f)
-            }
         }
     }
 }
@@ -419,8 +396,6 @@ mod tests {
             (What::Switch { from: some(1, 0), to: some(2, 3) }, "switch from 1.0 to 2.3"),
             (What::Switch { from: None, to: None }, "switch from nobody to nobody"),
             (What::Wake { server: 3, cpu: 1 }, "wakes vCPU 3, for CPU 1"),
-            (What::Ring { cpu: 7 }, "rings CPU 7"),
-            (What::HostInterrupt { vector: 0xea0 }, "host: interrupt 0xea0 (hypervisor virtualization)"),
         ] {
             assert_eq!(what.to_string(), line);
         }
@@ -443,7 +418,7 @@ mod tests {
         // A vCPU that is not traced.
         let untraced = words(77, 0, What::Entry { pc: 1, msr: 2 });
         assert_eq!(Event::from_words(untraced), Err(BadEvent::Empty));
-        let whole = words(0x1_0001, tag(Lpid(1), 0), What::Ring { cpu: 1 });
+        let whole = words(0x1_0001, tag(Lpid(1), 0), What::Wake { server: 1, cpu: 1 });
         assert!(Event::from_words(whole).is_ok());
         assert_eq!(Event::from_words([whole[0] + 1, whole[1], 1, 0]), Err(BadEvent::Torn));
         for bits in [0xf, 0x10, 0x40, 0x100] {

@@ -90,8 +90,8 @@ fn cycle(n: usize, cycles: u64) -> u64 {
             wrong += u64::from(team::state(index) != STOPPED);
             wrong += u64::from(team::start(index, other) != 0);
         }
-        for index in 1..n {
-            team::until("a start", || UPS[index].load(SeqCst) == up);
+        for (index, ups) in UPS.iter().enumerate().take(n).skip(1) {
+            team::until("a start", || ups.load(SeqCst) == up);
             wrong += u64::from(team::state(index) != STARTED);
             // One that runs cannot be started.
             let again = [team::server(index), 0x100, 0];
@@ -125,8 +125,8 @@ fn run(t: &mut Report) {
     t.same("cycles", cycle(n, cycles), 0);
     t.same("came-up-wrong", WRONG.load(SeqCst), 0);
     t.same("last-start", team::start_others(other), n - 1);
-    for index in 1..n {
-        team::until("the last start", || UPS[index].load(SeqCst) == cycles + 1);
+    for ups in &UPS[1..n] {
+        team::until("the last start", || ups.load(SeqCst) == cycles + 1);
     }
     all_arrive(t, "mode-when-started", n, MOVED + 0xc00);
     // While they run.

@@ -2,7 +2,8 @@
 //! and the VPA says what happened (LoPAR 14.11.3: H_CEDE, H_PROD, H_CONFER, H_JOIN; 14.11.3.2: the VPA).
 //!
 //! Words of the command line: `rounds=` of each ping-pong (2000); `crowded` when all processors share one of the
-//! host's, so that there is stolen time and a holder of a lock is preempted; `alone` when each has one for itself.
+//! host's, so that there is stolen time and a holder of a lock is preempted; `alone` when each has one for itself; `late=`
+//! how many milliseconds after its time a timer may wake its processor (2).
 #![no_std]
 #![no_main]
 
@@ -19,6 +20,8 @@ guests::main!(run);
 const MILLISECOND: u64 = TB_HZ / 1000;
 /// Nobody waits longer than this for anything: a wake-up was lost.
 const LOST: u64 = 2 * TB_HZ;
+/// A prod that nobody waited for ends the next sleep. This one.
+const PAST_PRODS: u64 = 1000;
 /// The last processor that wants to join is told so (H_CONTINUE).
 const CONTINUE: i64 = 18;
 
@@ -140,6 +143,7 @@ fn other(index: u64) -> ! {
         prods(index);
     }
     STEP.wait(n);
+    team::cede(PAST_PRODS);
     // The timer: the second processor spins meanwhile.
     if index == 1 {
         work(1);
@@ -180,7 +184,7 @@ fn confer() {
 
 fn timers(t: &mut Report) {
     let before = PROGRESS.load(SeqCst);
-    let mut worst = 0;
+    let (mut worst, mut at) = (0, 0);
     for n in 0..50 {
         let ticks = 3 * MILLISECOND + n * 1000;
         let start = timebase();
@@ -190,9 +194,12 @@ fn timers(t: &mut Report) {
             t.same("timer-woken", how.0, Vector::DECREMENTER.0);
             t.within("timer-early", took, ticks, ticks + 2 * MILLISECOND);
         }
-        worst = worst.max(took - ticks);
+        if took - ticks > worst {
+            (worst, at) = (took - ticks, n);
+        }
     }
-    t.within("timer-late", worst, 0, 2 * MILLISECOND);
+    t.note(format_args!("the latest of 50 timers was number {at}, by {worst} ticks"));
+    t.within("timer-late", worst, 0, platform::number("late", 2) * MILLISECOND);
     t.is_true("timer-beside", PROGRESS.load(SeqCst) - before > 1000);
     STOP.store(1, SeqCst);
 }
@@ -202,7 +209,7 @@ fn giving(t: &mut Report) {
     team::until("the second processor", || PROGRESS.load(SeqCst) > before);
     let (crowded, alone) = (platform::says("crowded"), platform::says("alone"));
     let before = stolen();
-    let spinning = beside(|| core::hint::spin_loop());
+    let spinning = beside(core::hint::spin_loop);
     let stolen_spinning = stolen() - before;
     let conferring = beside(confer);
     let all = beside(|| {
@@ -269,6 +276,7 @@ fn run(t: &mut Report) {
         t.note(format_args!("{} prods: {} us", rounds(), (timebase() - start) / 512));
     }
     STEP.wait(n);
+    team::cede(PAST_PRODS);
     timers(t);
     STEP.wait(n);
     giving(t);

@@ -3,9 +3,11 @@
 // Bits are put together all the time here, and << before | is no riddle.
 #![allow(clippy::precedence)]
 
+mod explain;
 mod faults;
 mod guest;
 mod mock;
+mod order;
 mod random;
 mod steps;
 mod unit;

@@ -5,6 +5,7 @@ use power::slb::SegmentSize;
 use power::{Ea, GuestReal, HostReal, HpteFormat, HpteR, HpteV, PageSize, PteIndex, Status};
 
 use super::world::{DEVICE_I, DEVICE_M, GROUPS, NOWHERE, Va, World, with_world};
+use crate::order::elsewhere;
 use crate::*;
 
 pub const BOTH: [HpteFormat; 2] = [HpteFormat::V2_07, HpteFormat::V3_0];
@@ -406,7 +407,7 @@ fn a_held_lock_is_too_hard_and_changes_nothing() {
         let request = 1 << 62 | index.0;
         let page = w.mmu.slots().page(GuestReal(UNIT)).unwrap();
         let before = w.mmu.hpt().peek(index);
-        let view = page.lock().unwrap();
+        let view = elsewhere(|| page.lock().unwrap());
         assert_eq!(w.mmu.remove(w.m, 0, index, 0), Err(HptError::TooHard));
         let mut words = [request, 0, END, 0, 0, 0, 0, 0];
         assert_eq!(w.mmu.bulk_remove(w.m, &mut words), Err(HptError::TooHard));
@@ -424,7 +425,7 @@ fn a_held_lock_is_too_hard_and_changes_nothing() {
         assert_eq!(w.mmu.hpt().peek(index), before);
 
         let hpte = w.mmu.hpt().entry(index).unwrap().hpte;
-        let raw = hpte.try_lock().unwrap();
+        let raw = elsewhere(|| hpte.try_lock().unwrap());
         assert_eq!(w.mmu.remove(w.m, 0, index, 0), Err(HptError::TooHard));
         assert_eq!(w.mmu.read(index), Err(HptError::TooHard));
         assert_eq!(w.mmu.protect(w.m, 2, index, 0), Err(HptError::TooHard));

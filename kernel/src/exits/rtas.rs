@@ -5,8 +5,8 @@ use papr::xics;
 use power::{GuestReal, Status};
 
 use super::{After, Guest};
-use crate::partition::memory::MemoryError;
 use crate::partition::life::Ending;
+use crate::partition::memory::MemoryError;
 use crate::partition::{Partition, Waits};
 use crate::{clock, terminal};
 

@@ -71,6 +71,8 @@ pub struct Life {
     pub news: Option<(String, bool)>,
     /// The timebase at its last start.
     pub started: u64,
+    /// What its vCPUs had run by then, in ticks, and how often they had been left.
+    pub before: (u64, u64),
 }
 
 /// Exit status of a partition that crashed or had to be stopped.
@@ -79,7 +81,7 @@ const CRASHED: u8 = 3;
 impl Life {
     /// Not begun yet.
     pub const fn new() -> Life {
-        Life { doing: Doing::Defined, verdict: None, news: None, started: 0 }
+        Life { doing: Doing::Defined, verdict: None, news: None, started: 0, before: (0, 0) }
     }
 
     /// Does it run, or would it if it were not paused? The run goes on as long as one does.
@@ -99,6 +101,8 @@ pub fn start(partition: &Arc<Partition>) -> Result<(), String> {
 
 fn begin(partition: &Arc<Partition>, life: &mut Life) -> Result<(), String> {
     life.started = timebase();
+    let ran = partition.vcpus.iter().map(|vcpu| vcpu.ran.load(Ordering::Relaxed));
+    life.before = (ran.sum(), partition.exits.total());
     life.doing = Doing::Running;
     life.verdict = None;
     let started = partition.start();
@@ -147,7 +151,7 @@ pub fn end(partition: &Arc<Partition>, ending: Ending) -> Result<(), String> {
         return Ok(());
     }
     for presence in partition.core().vcpus {
-        host::wake(percpu::number(), presence);
+        let _ = host::wake(percpu::number(), presence);
     }
     Ok(())
 }
@@ -168,10 +172,17 @@ fn settle(partition: &Arc<Partition>) {
     let name = &partition.name;
     match life.doing.clone() {
         Doing::Ending(Ending::Pause) => life.doing = Doing::Paused,
-        Doing::Ending(Ending::PowerOff) => over(partition, &mut life, 0, format!("partition {name} switched itself off")),
+        Doing::Ending(Ending::PowerOff) => {
+            over(partition, &mut life, 0, format!("partition {name} switched itself off"))
+        }
         Doing::Ending(Ending::Crash(why)) => over(partition, &mut life, CRASHED, why),
         Doing::Running => {
-            over(partition, &mut life, CRASHED, format!("partition {name}: all its vCPUs have stopped themselves"));
+            over(
+                partition,
+                &mut life,
+                CRASHED,
+                format!("partition {name}: all its vCPUs have stopped themselves"),
+            );
         }
         Doing::Ending(Ending::Stop) => {
             stop(partition, &mut life);

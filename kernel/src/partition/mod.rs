@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use ::trace::Stats;
 use hpt::{Hpt, Page, RevGroup, Slot, SlotKind, Slots};
 use papr::elf::{self, RTAS_BYTES};
 use papr::rtas::{BLOB, PartitionClock};
@@ -118,6 +119,7 @@ struct Parts {
     _icps: Box<[Icp]>,
     _sources: Box<[Source]>,
     _presences: Box<[Presence]>,
+    _stats: Box<[Stats]>,
     _tables: [Block; 3],
 }
 
@@ -185,8 +187,7 @@ impl Partition {
             cmdline: table_of.cmdline.clone(),
         };
         let hpt_bytes = 1u64 << hpt_shift(bytes);
-        let (groups, hpt_block) =
-            table(hpt_bytes / size_of::<hpt::Pteg>() as u64, "a page table")?;
+        let (groups, hpt_block) = table(hpt_bytes / size_of::<hpt::Pteg>() as u64, "a page table")?;
         let hpt_at = hpt_block.at;
         let (rev, rev_block) = table::<RevGroup>(groups.len() as u64, "the reverse map")?;
         let hpt = Hpt::new(groups, rev, features.hpte_format).ok_or("the page table has an odd size")?;
@@ -215,7 +216,11 @@ impl Partition {
             interrupt_mode: AtomicU64::new(0),
         });
         mmu::set_partition(lpid, mmu::table_word(hpt_at, hpt_bytes), vrma);
-        let vcpus = (0..slots_of.len()).map(|server| VirtualCpu::new(&raw const *core, server)).collect();
+        let stats: Box<[Stats]> = slots_of.iter().map(|_| Stats::zero()).collect();
+        // SAFETY: the vCPUs are dropped before `Parts`.
+        let counted = unsafe { kept(&*stats) };
+        let vcpus = counted.iter().enumerate();
+        let vcpus = vcpus.map(|(server, stats)| VirtualCpu::new(&raw const *core, server, stats)).collect();
         Ok(Partition {
             name: name.into(),
             table: table_of.clone(),
@@ -237,6 +242,7 @@ impl Partition {
                 _icps: icps,
                 _sources: sources,
                 _presences: presences,
+                _stats: stats,
                 _tables: [hpt_block, rev_block, page_block],
             },
         })
@@ -463,7 +469,7 @@ impl Partition {
     pub fn kick(&self, kick: Kick) {
         for server in kick {
             if let Some(presence) = self.core().vcpus.get(server as usize) {
-                cpus::wake(percpu::number(), presence);
+                let _ = cpus::wake(percpu::number(), presence);
             }
         }
     }

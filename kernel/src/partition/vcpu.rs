@@ -1,7 +1,6 @@
 //! A virtual CPU as virtual mode has it.
 #![allow(unsafe_code)] // hands out registers to the CPU that runs them
 
-use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
@@ -45,7 +44,7 @@ const NOWHERE: usize = usize::MAX;
 pub struct VirtualCpu {
     regs: UnsafeCell<Vcpu>,
     /// What it was left for: how often, and how long that took.
-    pub stats: Box<Stats>,
+    pub stats: &'static Stats,
     /// The number that the partition knows it by.
     pub server: usize,
     waits: AtomicU8,
@@ -72,11 +71,10 @@ unsafe impl Sync for VirtualCpu {}
 unsafe impl Send for VirtualCpu {}
 
 impl VirtualCpu {
-    /// One that is not started.
-    pub fn new(core: *const Core, server: usize) -> VirtualCpu {
-        let stats = Box::new(Stats::zero());
+    /// One that is not started. Its partition keeps `stats` longer than it.
+    pub fn new(core: *const Core, server: usize, stats: &'static Stats) -> VirtualCpu {
         VirtualCpu {
-            regs: UnsafeCell::new(Vcpu::new(core, core::ptr::null_mut(), server as u32, &raw const *stats)),
+            regs: UnsafeCell::new(Vcpu::new(core, core::ptr::null_mut(), server as u32, stats)),
             stats,
             server,
             waits: AtomicU8::new(Waits::Start as u8),
@@ -102,8 +100,8 @@ impl VirtualCpu {
 
     /// How its events are marked from now on; 0: they are not recorded.
     pub fn set_trace_tag(&self, tag: u64) {
-        // SAFETY: an atomic field, by its address: no reference to the registers is made.
-        unsafe { (*(&raw const (*self.regs.get()).trace_tag)).store(tag, Ordering::Relaxed) };
+        // SAFETY: an atomic field, by its address: no reference to all the registers is made.
+        unsafe { (*self.regs.get()).trace_tag.store(tag, Ordering::Relaxed) };
     }
 
     /// A look at its registers from elsewhere, for reports only: they may change meanwhile.
@@ -118,7 +116,7 @@ impl VirtualCpu {
     pub unsafe fn reset(&self) {
         // SAFETY: the caller's.
         let regs = unsafe { self.regs() };
-        *regs = Vcpu::new(regs.partition, core::ptr::null_mut(), self.server as u32, &raw const *self.stats);
+        *regs = Vcpu::new(regs.partition, core::ptr::null_mut(), self.server as u32, self.stats);
         *regs.context.get_mut() = Context::INITIAL;
         self.set_waits(Waits::Start);
         *self.areas.lock() = Areas::NEW;

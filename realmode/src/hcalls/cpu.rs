@@ -1,14 +1,16 @@
 //! H_CEDE, H_CONFER, H_PROD (PAPR 14.11), H_RANDOM, H_SET_DABR and H_SET_XDABR.
 #![allow(unsafe_code)] // reads the decrementer
 
+use ::trace::What;
 use power::regs::Msr;
 use power::{Status, spr};
 
 use super::{RM_SPECIAL, partition};
 use crate::deliver::{cpu_of, deliver_pending, hurry};
-use crate::host;
+use crate::host::{self, Woken};
 use crate::instructions::{darn, mfspr, mtspr};
 use crate::layout::{ExitCode, Vcpu};
+use crate::trace::record;
 
 /// Any code that is not RM_TOO_HARD leads to `special`, which goes by the call's number.
 const SPECIAL: i64 = RM_SPECIAL - 3;
@@ -47,8 +49,10 @@ pub fn confer(vcpu: &mut Vcpu, target: u64) -> i64 {
 /// it waits for.
 pub fn wake(vcpu: &mut Vcpu, server: u64) {
     let other = usize::try_from(server).ok().and_then(|n| partition(vcpu).vcpus.get(n));
-    if other.is_some_and(|other| host::wake(cpu_of(vcpu), other)) {
-        hurry(vcpu);
+    match other.map(|other| host::wake(cpu_of(vcpu), other)) {
+        Some(Woken::Handed(cpu)) => record(vcpu, What::Wake { server, cpu: cpu as u64 }),
+        Some(Woken::Waits) => hurry(vcpu),
+        Some(Woken::Rung) | None => {}
     }
 }
 

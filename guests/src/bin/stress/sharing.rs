@@ -32,7 +32,7 @@ extern "C" fn reader(mask: usize) -> ! {
         let before = SEEN.load(SeqCst);
         let got = sys::load(page);
         let after = SEEN.load(SeqCst);
-        if before == after && before % 2 == 0 {
+        if before == after && before.is_multiple_of(2) {
             READS.fetch_add(1, SeqCst);
             if got != before {
                 sys::bad(format_args!("a stale load: {got} instead of {before}"));
