@@ -44,6 +44,8 @@ pub use page::{Page, PageState, PageView, Protection, Slot, SlotError, SlotKind,
 pub use sync::BeAtomicU64;
 pub use table::{Hpt, Mapping, Occupancy};
 
+#[cfg(test)]
+mod crowded;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

@@ -11,7 +11,7 @@ pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 pub(crate) const SPINS: u32 = 1 << 16;
 #[cfg(loom)]
-pub(crate) const SPINS: u32 = 64;
+pub(crate) const SPINS: u32 = 16;
 
 /// Lets another thread get on.
 #[inline]

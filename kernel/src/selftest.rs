@@ -22,6 +22,12 @@ pub fn slice_end(end: u64) -> u64 {
     }
 }
 
+/// At the end of a run: what only these builds count.
+pub fn tell() {
+    let (local, global) = realmode::machine::count::so_far();
+    crate::log!("selftest: {local} local invalidations, {global} global ones");
+}
+
 /// Does what the command line asks for, if anything.
 pub fn run(bootargs: &str) {
     let Some(name) = bootargs.split_whitespace().find_map(|word| word.strip_prefix("selftest=")) else {

@@ -7,6 +7,7 @@
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use ::monitor::Editor;
@@ -175,6 +176,8 @@ fn tell() {
     }
     let over = ended && !all.iter().any(|partition| partition.life.lock().is_alive());
     if let Some((status, why)) = over.then(|| worst(&all)).flatten() {
+        #[cfg(feature = "selftest")]
+        crate::selftest::tell();
         epitaph::end(status, format_args!("{why}"));
     }
 }
@@ -260,6 +263,7 @@ impl Terminal {
         match follow {
             Follow::Done => {}
             Follow::Attach(partition) => {
+                let _ = writeln!(Screen, "the console of {}; Ctrl-] leads back here", partition.name);
                 self.attach(partition);
                 return None;
             }

@@ -48,18 +48,16 @@ fn step(expect: &'static str, send: &'static str) -> Step {
     Step { expect, send }
 }
 
-/// What `fair` says: loops of each vCPU, by partition.
-fn shares(t: &Transcript) -> Result<BTreeMap<String, Vec<f64>>, String> {
+/// What `fair` says: what each vCPU had in the measure asked for, by partition.
+fn shares(t: &Transcript, measure: &str) -> Result<BTreeMap<String, Vec<f64>>, String> {
     let mut all: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut begins = Vec::new();
     for record in t.records("share") {
-        let mut words = record.split(' ');
-        let name = words.next().unwrap_or_default();
-        let mut value = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=').map(str::to_owned);
-        let (_, loops, begin) = (value("vcpu"), value("loops"), value("begin"));
-        let loops = loops.and_then(|loops| loops.parse().ok()).ok_or(format!("bad record {record}"))?;
-        all.entry(name.to_owned()).or_default().push(loops);
-        begins.push(begin);
+        let (name, rest) = record.split_once(' ').unwrap_or_default();
+        let value = |key: &str| rest.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        let had = value(measure).and_then(|n| n.parse().ok()).ok_or(format!("bad record {record}"))?;
+        all.entry(name.to_owned()).or_default().push(had);
+        begins.push(value("begin"));
     }
     begins.dedup();
     match begins.len() {
@@ -69,26 +67,38 @@ fn shares(t: &Transcript) -> Result<BTreeMap<String, Vec<f64>>, String> {
     }
 }
 
-/// Each vCPU got what it should, in parts of the partitions' weights, within some per cent.
-fn shared(t: &Transcript, weights: &[(&str, usize, f64)], percent: f64) -> Result<(), String> {
-    let all = shares(t)?;
-    let total: f64 = all.values().flatten().sum();
-    let parts: f64 = weights.iter().map(|(_, vcpus, weight)| *vcpus as f64 * weight).sum();
+/// Each vCPU got what it should, in parts of the partitions' weights, within some per cent. By time, of which there was a
+/// second on each CPU; and by loops too, if there was one CPU. Half as much again as the per cent may have been spent on
+/// changing over.
+fn shared(t: &Transcript, cpus: u32, weights: &[(&str, usize, f64)], percent: f64) -> Result<(), String> {
+    let measures: &[&str] = if cpus == 1 { &["ticks", "loops"] } else { &["ticks"] };
     let mut wrong = String::new();
-    for (name, vcpus, weight) in weights {
-        let got = all.get(*name).map_or(&[][..], Vec::as_slice);
-        if got.len() != *vcpus {
-            return Err(format!("{} vCPUs of {name} told their share, not {vcpus}", got.len()));
+    for measure in measures {
+        let all = shares(t, measure)?;
+        let total: f64 = all.values().flatten().sum();
+        if *measure == "ticks" && (total / (f64::from(cpus) * TB_HZ) - 1.0).abs() > percent * 0.015 {
+            wrong += &format!("{total} ticks in all, on {cpus} CPUs in a second\n");
         }
-        for (vcpu, loops) in got.iter().enumerate() {
-            let of_share = loops / (total * weight / parts) * 100.0;
-            if (of_share - 100.0).abs() > percent {
-                wrong += &format!("vCPU {vcpu} of {name} got {of_share:.1} % of its share\n");
+        let parts: f64 = weights.iter().map(|(_, vcpus, weight)| *vcpus as f64 * weight).sum();
+        for (name, vcpus, weight) in weights {
+            let got = all.get(*name).map_or(&[][..], Vec::as_slice);
+            if got.len() != *vcpus {
+                return Err(format!("{} vCPUs of {name} told their share, not {vcpus}", got.len()));
+            }
+            for (vcpu, had) in got.iter().enumerate() {
+                let of_share = had / (total * weight / parts) * 100.0;
+                if (of_share - 100.0).abs() > percent {
+                    wrong +=
+                        &format!("vCPU {vcpu} of {name} got {of_share:.1} % of its share of {measure}\n");
+                }
             }
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
+
+/// Ticks of the timebase in a second.
+const TB_HZ: f64 = 512e6;
 
 const FAIR: &[(&str, PackedFile)] = &[("fair", little("fair"))];
 
@@ -99,7 +109,23 @@ const WEIGHTS: &str = concat!(
 
 fn by_weight(t: &Transcript) -> Result<(), String> {
     all_ended_well(t, 2)?;
-    shared(t, &[("a", 8, 100.0), ("b", 8, 300.0)], 5.0)
+    shared(t, 2, &[("a", 8, 100.0), ("b", 8, 300.0)], 5.0)
+}
+
+/// On one CPU.
+const WEIGHTS_ONE: &str = concat!(
+    table!("a", "fair", "memory = \"64M\"\nvcpus = 2\ncmdline = \"name=a even hold\""),
+    table!("b", "fair", "memory = \"64M\"\nvcpus = 3\nweight = 200\ncmdline = \"name=b even hold\""),
+);
+
+fn by_weight_on_one(t: &Transcript) -> Result<(), String> {
+    all_ended_well(t, 2)?;
+    shared(t, 1, &[("a", 2, 100.0), ("b", 3, 200.0)], 5.0)
+}
+
+fn by_number(t: &Transcript) -> Result<(), String> {
+    all_checks_pass(t)?;
+    shared(t, 2, &[("a", 16, 1.0)], 5.0)
 }
 
 /// Threads of one core, with one partition at a time on it.
@@ -111,7 +137,7 @@ const CORE: &str = concat!(
 
 fn by_core(t: &Transcript) -> Result<(), String> {
     all_ended_well(t, 2)?;
-    shared(t, &[("a", 4, 100.0), ("b", 4, 100.0)], 10.0)
+    shared(t, 2, &[("a", 4, 100.0), ("b", 4, 100.0)], 10.0)
 }
 
 /// Two are confined to one CPU, the third has the other one.
@@ -123,7 +149,7 @@ const PINNED: &str = concat!(
 
 fn by_cpu(t: &Transcript) -> Result<(), String> {
     all_ended_well(t, 3)?;
-    shared(t, &[("a", 1, 1.0), ("b", 1, 1.0), ("c", 1, 2.0)], 5.0)
+    shared(t, 2, &[("a", 1, 1.0), ("b", 1, 1.0), ("c", 1, 2.0)], 5.0)
 }
 
 /// Lets partitions that hold go, one after the other. The first one has the console.
@@ -157,6 +183,7 @@ fn fairness() -> Vec<Case> {
         Case {
             append: "name=a even",
             machines: POWER9,
+            judge: by_number,
             timeout: Duration::from_secs(120),
             ..one("fair-sixteen", "fair", 16, (2, 1))
         },
@@ -165,6 +192,13 @@ fn fairness() -> Vec<Case> {
             script: let_go(&["a", "b"]),
             timeout: Duration::from_secs(120),
             ..many("fair-weights", WEIGHTS, FAIR, by_weight)
+        },
+        Case {
+            machines: POWER8,
+            smp: (1, 1),
+            script: let_go(&["a", "b"]),
+            timeout: Duration::from_secs(120),
+            ..many("fair-weights-one", WEIGHTS_ONE, FAIR, by_weight_on_one)
         },
         Case {
             machines: POWER8,
@@ -428,23 +462,26 @@ pub fn cases() -> Vec<Case> {
 mod tests {
     use super::*;
 
-    fn transcript(lines: &[(&str, u64, &str)]) -> Transcript {
-        let text: String = lines
-            .iter()
-            .map(|(name, loops, begin)| format!("@ share {name} vcpu=0 loops={loops} begin={begin}\n"))
-            .collect();
-        Transcript::new(text.as_bytes(), true)
+    fn transcript(lines: &[(&str, u64, u64, u64)]) -> Transcript {
+        let line = |(name, ticks, loops, begin): &_| {
+            format!("@ share {name} vcpu=0 ticks={ticks} loops={loops} begin={begin}\n")
+        };
+        Transcript::new(lines.iter().map(line).collect::<String>().as_bytes(), true)
     }
 
     #[test]
     fn shares_are_compared_by_weight() {
-        let weights = [("a", 1, 100.0), ("b", 1, 300.0)];
-        let judge = |lines: &[_]| shared(&transcript(lines), &weights, 5.0);
-        assert_eq!(judge(&[("a", 1000, "0x1"), ("b", 3000, "0x1")]), Ok(()));
-        assert!(judge(&[("a", 1000, "0x1"), ("b", 2500, "0x1")]).unwrap_err().contains("vCPU 0 of a"));
-        assert!(judge(&[("a", 1000, "0x1"), ("b", 3000, "0x2")]).unwrap_err().contains("together"));
-        assert!(judge(&[("a", 1000, "0x1")]).unwrap_err().contains("of b"));
-        assert!(judge(&[]).unwrap_err().contains("no shares"));
+        let judge =
+            |cpus, lines: &[_]| shared(&transcript(lines), cpus, &[("a", 1, 100.0), ("b", 1, 300.0)], 5.0);
+        const A: (&str, u64, u64, u64) = ("a", 128_000_000, 10, 1);
+        const B: (&str, u64, u64, u64) = ("b", 384_000_000, 30, 1);
+        assert_eq!(judge(1, &[A, B]), Ok(()));
+        assert!(judge(1, &[A, ("b", 320_000_000, 30, 1)]).unwrap_err().contains("vCPU 0 of a"));
+        assert!(judge(1, &[A, ("b", 384_000_000, 25, 1)]).unwrap_err().contains("of loops"));
+        assert!(judge(2, &[A, B]).unwrap_err().contains("in all"));
+        assert!(judge(1, &[A, ("b", 384_000_000, 30, 2)]).unwrap_err().contains("together"));
+        assert!(judge(1, &[A]).unwrap_err().contains("of b"));
+        assert!(judge(1, &[]).unwrap_err().contains("no shares"));
     }
 
     #[test]

@@ -10,5 +10,6 @@ mod mock;
 mod order;
 mod random;
 mod steps;
+mod threads;
 mod unit;
 mod world;
