@@ -195,7 +195,8 @@ pub unsafe fn zero(at: HostReal, len: u64) {
     unsafe { realmode::machine::zero_blocks(at, len) }
 }
 
-/// Small objects from a heap; large ones, which grow with the machine or with a partition, from frames of their own.
+/// Small objects from a heap; large ones, which grow with the machine or with a partition, and what the heap has no room for, from
+/// frames of their own.
 struct KernelHeap(Lock<Heap>);
 
 #[global_allocator]
@@ -216,19 +217,24 @@ pub fn init_heap() -> Result<(), &'static str> {
 // and to more than any object asks for.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout.size() >= LARGE {
-            return allocate(layout.size() as u64).map_or(null_mut(), |block| block.ea() as *mut u8);
+        if layout.size() < LARGE
+            && let Ok(block) = self.0.lock().allocate_first_fit(layout)
+        {
+            return block.as_ptr();
         }
-        self.0.lock().allocate_first_fit(layout).map_or(null_mut(), NonNull::as_ptr)
+        allocate(layout.size() as u64).map_or(null_mut(), |block| block.ea() as *mut u8)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if layout.size() >= LARGE {
-            return release(HostReal::of_ea(block as u64), layout.size() as u64);
-        }
-        if let Some(block) = NonNull::new(block) {
-            // SAFETY: the caller's: `alloc` gave it for the same layout.
-            unsafe { self.0.lock().deallocate(block, layout) };
+        let mut heap = self.0.lock();
+        let ours = (heap.bottom()..heap.top()).contains(&block);
+        match NonNull::new(block).filter(|_| ours) {
+            // SAFETY: the caller's: `alloc` gave it for the same layout, and from the heap.
+            Some(block) => unsafe { heap.deallocate(block, layout) },
+            None => {
+                drop(heap);
+                release(HostReal::of_ea(block as u64), layout.size() as u64);
+            }
         }
     }
 }

@@ -259,7 +259,14 @@ impl Cpu {
         let partition = &task.partition;
         let vcpu = &partition.vcpus[task.server];
         loop {
-            let exit = self.enter(partition, regs, until);
+            let end = until.min(self.next_duty());
+            #[cfg(feature = "selftest")]
+            let end = crate::selftest::slice_end(end);
+            let exit = self.enter(partition, regs, end);
+            if regs.slice_end < end {
+                // It has given something to do to a vCPU that waits for a CPU.
+                until = regs.slice_end;
+            }
             let (call, left_at) = (Hcall(regs.gpr[3]), regs.left_at);
             let after = handle(exit, Guest { partition, vcpu, regs });
             let took = timebase().wrapping_sub(left_at);
@@ -304,11 +311,8 @@ impl Cpu {
         }
     }
 
-    /// One visit of the guest.
-    fn enter(&mut self, partition: &Partition, regs: &mut Vcpu, until: u64) -> ExitCode {
-        let end = until.min(self.next_duty());
-        #[cfg(feature = "selftest")]
-        let end = crate::selftest::slice_end(end);
+    /// One visit of the guest, until then at the latest.
+    fn enter(&mut self, partition: &Partition, regs: &mut Vcpu, end: u64) -> ExitCode {
         prepare_stay(regs, self.number, end);
         let own = &CPUS[self.number];
         own.lpid.store(partition.core().lpid.0, Ordering::SeqCst);
