@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use realmode::host::{self, IDLE};
 use realmode::instructions::timebase;
-use sched::{Arrival, CpuSet, Entry, Pick, Queue, Timing};
+use sched::{Arrival, CpuSet, Entry, Groups, Pick, Queue, Timing};
 use spin::Once;
 
 use crate::cpus;
@@ -22,7 +22,7 @@ const TIMING: Timing =
     Timing { period: TIMEBASE_HZ / 50, min_slice: TIMEBASE_HZ / 1000, max_slice: TIMEBASE_HZ / 100 };
 
 /// How far a task of another queue must be behind one's own to be worth moving, in ticks of virtual time.
-const MARGIN: u64 = TIMING.max_slice;
+const MARGIN: u64 = 2 * TIMING.min_slice;
 
 /// CPUs that share a run queue.
 struct Domain {
@@ -131,8 +131,7 @@ pub fn give_way(cpu: usize) -> bool {
 /// charged, as by [`leave`].
 pub fn go_on(cpu: usize, entry: &mut Entry<Task>) -> Option<u64> {
     leave(cpu, entry);
-    let elsewhere = lowest_elsewhere(cpu);
-    if elsewhere.is_some_and(|(_, lowest)| lowest.saturating_add(MARGIN) < entry.vtime) {
+    if offers(cpu, Groups::All).any(|offer| offer.vtime.saturating_add(MARGIN) < entry.vtime) {
         return None;
     }
     own(cpu).with(|queue| {
@@ -141,30 +140,59 @@ pub fn go_on(cpu: usize, entry: &mut Entry<Task>) -> Option<u64> {
     })
 }
 
-/// The domain, other than its own, whose next task that the CPU may run is furthest behind; and that task's virtual time.
-fn lowest_elsewhere(cpu: usize) -> Option<(&'static Domain, u64)> {
-    let others = domains().all.iter().filter(|domain| domain.waiting.load(Ordering::SeqCst) != 0);
-    let others = others.filter(|domain| !domain.cpus.contains(cpu));
-    others
-        .filter_map(|domain| Some((domain, domain.queue.lock().lowest(cpu, |_| true)?)))
-        .min_by_key(|(_, lowest)| *lowest)
+/// A task that waits in another domain's queue.
+struct Offer {
+    /// Whose.
+    domain: &'static Domain,
+    /// The task's virtual time.
+    vtime: u64,
+    /// The domain's.
+    floor: u64,
+}
+
+/// What other domains have for the CPU, of these groups: the next task of each.
+fn offers(cpu: usize, groups: Groups) -> impl Iterator<Item = Offer> {
+    let others = domains().all.iter().filter(move |domain| !domain.cpus.contains(cpu));
+    let others = others.filter(|domain| domain.waiting.load(Ordering::SeqCst) != 0);
+    others.filter_map(move |domain| {
+        let queue = domain.queue.lock();
+        let vtime = queue.lowest(cpu, |group| groups.contains(group))?;
+        Some(Offer { domain, vtime, floor: queue.floor() })
+    })
+}
+
+/// The one of least virtual time; and the least floor of all who offer something.
+fn best_offer(cpu: usize, groups: Groups) -> Option<(Offer, u64)> {
+    offers(cpu, groups).fold(None, |best: Option<(Offer, u64)>, offer| match best {
+        Some((best, floor)) => {
+            let floor = floor.min(offer.floor);
+            Some((if offer.vtime < best.vtime { offer } else { best }, floor))
+        }
+        None => {
+            let floor = offer.floor;
+            Some((offer, floor))
+        }
+    })
 }
 
 /// What this CPU, which runs nothing, does next.
 pub fn next(cpu: usize) -> Next {
     let domain = own(cpu);
-    if let Some((other, theirs)) = lowest_elsewhere(cpu) {
-        let steal = domain.with(|queue| {
-            queue.keep_up(theirs);
-            queue.lowest(cpu, |_| true).is_none_or(|ours| theirs.saturating_add(MARGIN) < ours)
-        });
-        if steal && let Some(entry) = other.with(|queue| queue.take(cpu, |_| true)) {
-            let now = timebase();
-            match domain.with(|queue| queue.adopt(cpu, &entry, now)) {
-                Some(until) => return Next::Run(entry, until),
-                None => domain.with(|queue| queue.enqueue(entry, Arrival::Preempted, now)),
+    let groups = domain.queue.lock().adoptable(cpu);
+    let preferred = best_offer(cpu, groups).filter(|(offer, floor)| {
+        domain.with(|queue| {
+            queue.keep_up(*floor);
+            queue.prefers(cpu, offer.vtime)
+        })
+    });
+    match preferred {
+        Some((offer, _)) => {
+            if let Some(next) = take_from(cpu, offer.domain, groups) {
+                return next;
             }
         }
+        None if domains().by_core => invite(cpu),
+        None => {}
     }
     let (next, kick) = match domain.with(|queue| queue.pick(cpu, timebase())) {
         Pick::Run { entry, until, kick } => (Next::Run(entry, until), kick),
@@ -172,6 +200,29 @@ pub fn next(cpu: usize) -> Next {
     };
     kick.iter().filter(|other| *other != cpu).for_each(|other| host::look(cpu, other));
     next
+}
+
+/// Takes the next task of another domain's, if it is still there, and runs it, if its group still may.
+fn take_from(cpu: usize, other: &Domain, groups: Groups) -> Option<Next> {
+    let entry = other.with(|queue| queue.take(cpu, |group| groups.contains(group)))?;
+    let now = timebase();
+    own(cpu).with(|queue| match queue.adopt(cpu, &entry, now) {
+        Some(until) => Some(Next::Run(entry, until)),
+        None => {
+            queue.enqueue(entry, Arrival::Preempted, now);
+            None
+        }
+    })
+}
+
+/// A core that is ahead of all others takes in a task of another group, to be drained for it.
+fn invite(cpu: usize) {
+    let Some((offer, _)) = best_offer(cpu, Groups::All) else { return };
+    if own(cpu).queue.lock().invites(offer.vtime)
+        && let Some(entry) = offer.domain.with(|queue| queue.take(cpu, |_| true))
+    {
+        own(cpu).with(|queue| queue.enqueue(entry, Arrival::Preempted, timebase()));
+    }
 }
 
 /// A task that waits in some queue, for the CPU, which runs nothing, to run in another's stead; and until when.

@@ -21,7 +21,7 @@ mod wake;
 
 pub use cpuset::{CpuSet, MAX_CPUS};
 pub use mailbox::{IdleCpus, MAX_TASKS, Mailbox};
-pub use queue::{Arrival, Entry, Pick, Queue, Timing};
+pub use queue::{Arrival, Entry, Groups, Pick, Queue, Timing};
 pub use wake::{Phase, Wake, Whereabouts};
 
 #[cfg(all(test, loom))]

@@ -87,6 +87,28 @@ pub enum Pick<T> {
     },
 }
 
+/// Some of all groups.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Groups {
+    /// Every one.
+    All,
+    /// This one.
+    Only(u16),
+    /// None.
+    None,
+}
+
+impl Groups {
+    /// Is it one of them?
+    pub fn contains(self, group: u16) -> bool {
+        match self {
+            Groups::All => true,
+            Groups::Only(one) => one == group,
+            Groups::None => false,
+        }
+    }
+}
+
 /// How far behind the floor a task may be, and how far a queue behind another, in greatest slices.
 const LAG: u64 = 10;
 
@@ -211,8 +233,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Should what runs on a CPU leave before its time is up? For a task that has come since and is well behind it in virtual time, or because another
-    /// group's turn has come.
+    /// Should what runs on a CPU leave before its time is up? For a task that has come since and is well behind it in virtual time, or because
+    /// another group's turn has come.
     pub fn give_way(&self, cpu: usize, now: u64) -> bool {
         let Some(run) = self.running.iter().find(|run| run.cpu == cpu) else { return false };
         if self.turn.is_some_and(|turn| turn.is_draining()) || self.is_turn_over(now) {
@@ -261,16 +283,23 @@ impl<T> Queue<T> {
 
     /// May a CPU of this domain, which runs nothing, run a task of this group that was taken out of a queue?
     pub fn may_adopt(&self, cpu: usize, group: u16) -> bool {
-        let Some(turn) = self.turn else { return true };
-        let mine = group == turn.group;
+        self.adoptable(cpu).contains(group)
+    }
+
+    /// The groups whose tasks a CPU of this domain, which runs nothing, may run if they were taken out of a queue.
+    pub fn adoptable(&self, cpu: usize) -> Groups {
+        let Some(turn) = self.turn else { return Groups::All };
+        let mine = Groups::Only(turn.group);
         if self.running.iter().any(|run| run.cpu != cpu) {
-            return mine && !turn.is_draining();
+            return if turn.is_draining() { Groups::None } else { mine };
         }
         match turn.stage {
-            Stage::Held => true,
+            Stage::Held => Groups::All,
             // An idle thread may have been promised that whoever picks kicks it.
-            Stage::Draining => self.waiting.is_empty(),
-            Stage::Promised => mine || !self.waiting.iter().any(|w| w.entry.group == turn.group),
+            Stage::Draining if self.waiting.is_empty() => Groups::All,
+            Stage::Draining => Groups::None,
+            Stage::Promised if self.waiting.iter().any(|w| w.entry.group == turn.group) => mine,
+            Stage::Promised => Groups::All,
         }
     }
 

@@ -1,7 +1,9 @@
 //! Many virtual processors, and a walker, on one group and one page, as fast as they can.
 
+use std::io::{self, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::{process, thread};
 
 use power::hcall::flags as f;
 use power::{HostReal, HpteR, PteIndex};
@@ -29,6 +31,15 @@ fn virtual_processor(shared: &Shared, n: u64) {
     }
 }
 
+/// Who fails leaves locks held, and others wait for them for ever: so the whole test ends with it, with a word past the test harness.
+fn or_abort(body: impl FnOnce()) {
+    if let Err(why) = panic::catch_unwind(AssertUnwindSafe(body)) {
+        let why = why.downcast_ref::<String>().map_or("failed", String::as_str);
+        let _ = writeln!(io::stderr(), "a_crowd_leaves_order_behind: {why}");
+        process::abort();
+    }
+}
+
 #[test]
 fn a_crowd_leaves_order_behind() {
     let shared = Shared::new(0);
@@ -47,7 +58,7 @@ fn a_crowd_leaves_order_behind() {
         });
         let crowd = [0, 1, 2].map(|n| {
             let shared = &shared;
-            scope.spawn(move || virtual_processor(shared, n))
+            scope.spawn(move || or_abort(|| virtual_processor(shared, n)))
         });
         crowd.into_iter().for_each(|thread| thread.join().unwrap());
         done.store(true, Ordering::Relaxed);
