@@ -11,11 +11,12 @@ use papr::vpa::{Area, Change, Request, SHARED_PROCESSOR, offset};
 use power::hcall::flags;
 use power::regs::{Lpcr, Msr};
 use power::{GuestReal, Hcall, HpteR, HpteV, PteIndex, Status};
+use realmode::instructions::{pause, timebase};
 use realmode::machine::VirtualMode;
 
 use super::{After, Guest, rtas};
 use crate::partition::memory::MemoryError;
-use crate::partition::{Partition, Waits};
+use crate::partition::{Partition, TIMEBASE_HZ, Waits};
 use crate::terminal;
 
 /// A call's end: its status, or what becomes of the partition.
@@ -67,13 +68,18 @@ pub fn handle(guest: &mut Guest<'_>) -> After {
     }
 }
 
+/// How long a page table call tries to get at entries that others have locked. They hold them for some hundred instructions,
+/// unless an emulator has stopped their CPU meanwhile; guests take H_BUSY of these calls for the end of the world.
+const PATIENCE: u64 = TIMEBASE_HZ / 5;
+
 /// The page table calls: once more, with the pages they need made usable when real mode had found them wanting.
 fn pages(guest: &mut Guest<'_>, call: Hcall, a: [u64; 8]) -> Outcome {
     let partition = guest.partition;
     let core = partition.core();
     let (mmu, machine) = (core.mmu(), VirtualMode::new(core.lpid));
     let regs = &mut *guest.regs;
-    for attempt in 0..3 {
+    let deadline = timebase() + PATIENCE;
+    loop {
         let index = PteIndex(a[1]);
         let result = match call {
             Hcall::ENTER => {
@@ -101,7 +107,7 @@ fn pages(guest: &mut Guest<'_>, call: Hcall, a: [u64; 8]) -> Outcome {
         };
         match result {
             Ok(()) => return Ok(Status::SUCCESS),
-            Err(HptError::TooHard) if attempt < 2 => {}
+            Err(HptError::TooHard) if timebase() < deadline => pause(),
             Err(error) => return Ok(error.into()),
         }
         // Which page it was does not come back: all that the call names are made usable.
@@ -117,7 +123,6 @@ fn pages(guest: &mut Guest<'_>, call: Hcall, a: [u64; 8]) -> Outcome {
             }
         }
     }
-    Ok(Status::BUSY)
 }
 
 fn status_of(partition: &Partition, result: Result<(), MemoryError>) -> Outcome {
