@@ -6,7 +6,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use realmode::instructions::{pause, timebase};
 
@@ -189,13 +189,22 @@ fn with_console(body: impl FnOnce(&mut Console)) {
         return body(&mut CONSOLE.lock());
     }
     for _ in 0..PATIENCE {
+        if LOST.load(Ordering::Relaxed) {
+            break;
+        }
         if let Some(mut console) = CONSOLE.try_lock() {
             return body(&mut console);
         }
         pause();
     }
-    body(&mut LAST_RESORT.lock());
+    LOST.store(true, Ordering::Relaxed);
+    if let Some(mut console) = LAST_RESORT.try_lock() {
+        body(&mut console);
+    }
 }
+
+/// Nobody will give the console back.
+static LOST: AtomicBool = AtomicBool::new(false);
 
 /// For a crash of a CPU that holds the console.
 static LAST_RESORT: Lock<Console> =

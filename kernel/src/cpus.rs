@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering
 
 use fdt::Fdt;
 use fdt::node::FdtNode;
-use power::{CpuFeatures, HostReal, spr};
+use power::{CpuFeatures, Generation, HostReal, spr};
 use realmode::host::{self, CPUS};
 use realmode::instructions::{mfspr, pause, timebase};
 use realmode::layout::PerCpu;
@@ -66,14 +66,18 @@ pub fn find(tree: &Fdt<'_>, features: &CpuFeatures) {
     host::GLOBAL_DOORBELLS.store(features.partition_table, Ordering::Relaxed);
     // SAFETY: PIR can always be read.
     let own = unsafe { mfspr::<{ spr::PIR }>() } as u32;
+    // Threads of a POWER8 core have one LPIDR and one SDR1 between them: one cannot be in the hypervisor, with translation on, while
+    // another is in a guest. The emulator has them per thread.
+    let emulated = tree.root().compatible().all().any(|name| name.starts_with("qemu,"));
+    let lone = features.generation == Generation::Power8 && !emulated;
     let mut number = 0;
     for node in tree.find_node("/cpus").iter().flat_map(|cpus| cpus.children()).filter(is_good) {
-        let threads = servers(node).count();
+        let threads = if lone { 1 } else { servers(node).count() };
         if threads == 0 || number + threads > MAX_CPUS {
             continue;
         }
         THREADS.fetch_max(threads as u32, Ordering::Relaxed);
-        for (thread, pir) in servers(node).enumerate() {
+        for (thread, pir) in servers(node).take(threads).enumerate() {
             let cpu = &CPUS[number + thread];
             cpu.pir.store(pir, Ordering::Relaxed);
             cpu.core.store(number as u32, Ordering::Relaxed);

@@ -8,9 +8,9 @@ use power::{CpuFeatures, spr};
 use realmode::instructions::mtspr;
 use realmode::world;
 
-/// PSSCR (Power ISA 3.0C, book III, 3.3.1): wake through the system reset vector, by what LPCR enables (EC), from the
-/// shallowest level, without loss of state.
-const PSSCR: u64 = 1 << 20;
+/// PSSCR (Power ISA 3.0C, book III, 3.3.1): wake through the system reset vector, by what LPCR enables (EC, with which goes ESL: general
+/// purpose registers may be lost), from the shallowest level.
+const PSSCR: u64 = 1 << 21 | 1 << 20;
 
 /// Sleeps. DEC has been set to wake the CPU.
 pub fn sleep(features: &CpuFeatures) {

@@ -168,6 +168,20 @@ pub fn allocate(bytes: u64) -> Option<HostReal> {
     STORE.lock().iter_mut().flatten().find_map(|frames| frames.allocate(order)).map(HostReal)
 }
 
+/// What guests leave to the hypervisor itself.
+const RESERVE: u64 = 4 << 20;
+
+/// As [`allocate`], for a guest's memory: not the last that there is.
+pub fn allocate_for_guest(bytes: u64) -> Option<HostReal> {
+    let order = order_for(bytes);
+    let mut store = STORE.lock();
+    let free: u64 = store.iter().flatten().map(|frames| frames.free() * FRAME).sum();
+    if free < bytes + RESERVE {
+        return None;
+    }
+    store.iter_mut().flatten().find_map(|frames| frames.allocate(order)).map(HostReal)
+}
+
 /// Gives back what [`allocate`] gave for the same size.
 pub fn release(block: HostReal, bytes: u64) {
     let mut store = STORE.lock();

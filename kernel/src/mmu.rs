@@ -17,7 +17,7 @@ use power::slb::{SegmentSize, SlbV, VSID_SHIFT};
 use power::{CpuFeatures, HostReal, HpteR, Lpid, PageSize, spr};
 use realmode::instructions::{isync, mfspr, mtspr, ptesync};
 use realmode::machine::flush_partition;
-use realmode::world::{HOST_DEVICE_VSID, HOST_VSID};
+use realmode::world::{HOST_DEVICE_VSID, HOST_VSID, VSID_STRIDE};
 use spin::Once;
 
 use crate::memory::{self, Map, image};
@@ -139,7 +139,7 @@ fn rights(ea: u64) -> Option<u64> {
 
 fn linear(table: &Hpt<'_>, real: u64, size: PageSize, flags: u64) -> Result<(), &'static str> {
     let mapping = Mapping {
-        vsid: HOST_VSID + real / SEGMENT,
+        vsid: HOST_VSID + real / SEGMENT * VSID_STRIDE,
         segment: SegmentSize::M256,
         offset: real % SEGMENT,
         base: size,

@@ -77,19 +77,32 @@ pub fn define(table: &str, name: &str) -> Result<Arc<Partition>, String> {
     }
     let lpid = (1..LPIDS as u32).find(|n| partitions.iter().all(|p| p.core().lpid.0 != *n));
     let lpid = Lpid(lpid.ok_or("there are no more partition numbers")?);
-    let mut slots = SLOTS.lock();
+    // Who defines or undefines has the list of partitions, so they stay free.
+    let slots = SLOTS.lock();
     let free: Vec<usize> =
         (0..MAX_TASKS).filter(|slot| slots[*slot].is_none()).take(table.vcpus as usize).collect();
+    drop(slots);
     if free.len() < table.vcpus as usize {
         return Err(format!("{name}: more than {MAX_TASKS} virtual processors in all"));
     }
     let files = |file: &str| setup.bundle.file(file);
     let partition = Arc::new(Partition::define(lpid, name, table, &free, files, &setup.features)?);
+    let mut slots = SLOTS.lock();
     for (server, slot) in free.into_iter().enumerate() {
         slots[slot] = Some(Task { partition: partition.clone(), server });
     }
+    drop(slots);
     partitions.push(partition.clone());
     Ok(partition)
+}
+
+/// May a partition be forgotten? Not while it runs.
+pub fn may_undefine(partition: &Partition) -> Result<(), String> {
+    let doing = partition.life.lock().doing.clone();
+    if matches!(doing, Doing::Defined | Doing::Stopped) {
+        return Ok(());
+    }
+    Err(format!("{} is {}: stop it first", partition.name, doing.name()))
 }
 
 /// Forgets a partition that does not run, and gives back all that it had.
@@ -100,10 +113,7 @@ pub fn undefine(name: &str) -> Result<(), String> {
         .position(|p| p.name == name)
         .ok_or_else(|| format!("there is no partition {name}"))?;
     let partition = partitions[at].clone();
-    let doing = partition.life.lock().doing.clone();
-    if !matches!(doing, Doing::Defined | Doing::Stopped) {
-        return Err(format!("{name} is {}: stop it first", doing.name()));
-    }
+    may_undefine(&partition)?;
     for slot in SLOTS.lock().iter_mut() {
         if slot.as_ref().is_some_and(|task| Arc::ptr_eq(&task.partition, &partition)) {
             *slot = None;

@@ -13,11 +13,11 @@ use power::interrupt::Vector;
 use power::{CpuFeatures, Hcall, spr};
 use realmode::context;
 use realmode::host::{self, CPUS, IDLE};
-use realmode::instructions::{mtspr, timebase};
+use realmode::instructions::{mtspr, ptesync, timebase};
 use realmode::layout::{ExitCode, Vcpu};
 use realmode::prepare_stay;
 use realmode::world;
-use sched::{Arrival, Entry, MAX_CPUS, Wake};
+use sched::{Arrival, Entry, MAX_CPUS, Phase, Wake};
 
 use crate::exits::{After, Guest, facility, hcall, storage};
 use crate::partition::dispatch::{self, Reason};
@@ -189,6 +189,7 @@ impl Cpu {
             if let Leave::Yield(Some(server)) = leave
                 && !core::mem::replace(&mut given, true)
                 && let Some(other) = task.partition.core().vcpus.get(server)
+                && other.whereabouts.look().0 == Phase::Ready
             {
                 next = schedule::take(self.number, other.slot);
             }
@@ -221,6 +222,8 @@ impl Cpu {
         if partition.core().residency.arrive(self.number, partition.vcpus.len() == 1) {
             realmode::machine::flush_partition(partition.core().lpid, self.features.partition_table);
         }
+        // This CPU's first look at the page table comes after its arrival is seen.
+        ptesync();
         let slot = presence.slot;
         if self.loaded != Some(slot) || !vcpu.was_saved_on(self.number) {
             // SAFETY: what was in the registers was saved when its vCPU left.

@@ -112,6 +112,8 @@ pub fn enqueue(cpu: usize, entry: Entry<Task>, arrival: Arrival) {
     let (allowed, now) = (entry.allowed, timebase());
     own(cpu).with(|queue| queue.enqueue(entry, arrival, now));
     if let Some(idle) = IDLE.any(&allowed).filter(|idle| *idle != cpu) {
+        // What comes next is for another one.
+        IDLE.set(idle, false);
         host::look(cpu, idle);
     }
 }
@@ -228,7 +230,8 @@ fn invite(cpu: usize) {
 /// A task that waits in some queue, for the CPU, which runs nothing, to run in another's stead; and until when.
 pub fn take(cpu: usize, slot: usize) -> Option<(Entry<Task>, u64)> {
     let is = |task: &Task| task.partition.core().vcpus[task.server].slot == slot;
-    let entry = domains().all.iter().find_map(|domain| domain.with(|queue| queue.take_task(is)))?;
+    let mut busy = domains().all.iter().filter(|domain| domain.waiting.load(Ordering::SeqCst) != 0);
+    let entry = busy.find_map(|domain| domain.with(|queue| queue.take_task(is)))?;
     let allowed = entry.allowed.contains(cpu);
     match own(cpu).with(|queue| if allowed { queue.adopt(cpu, &entry, timebase()) } else { None }) {
         Some(until) => Some((entry, until)),

@@ -48,12 +48,12 @@ fn set_up(map: &Map, features: &CpuFeatures) -> Result<(), String> {
         tell(&partition);
     }
     terminal::start_with(at_console(manifest));
-    // CPUs may take vCPUs from here on, also before all partitions have been started.
-    cpus::let_go();
     for partition in partitions::all().iter().filter(|partition| partition.table.start) {
         log!("starting {}", partition.name);
         life::start(partition)?;
     }
+    // All is well: what has been handed to other CPUs may run.
+    cpus::let_go();
     Ok(())
 }
 
@@ -64,6 +64,8 @@ fn check(manifest: &Manifest) -> Result<(), String> {
     let mut left = memory::free();
     for table in &manifest.partitions {
         let memory = table.memory;
+        // With its page table, reverse map and page states: all partitions have them, those that are not started as well.
+        let tables = Partition::table_bytes(memory);
         if memory > memory::total() {
             let have = Size(memory::total() >> 20 << 20);
             return wrong(
@@ -71,14 +73,15 @@ fn check(manifest: &Manifest) -> Result<(), String> {
                 format!("memory: {} is more than the {have} that the host has to give", Size(memory)),
             );
         }
-        if table.start && memory > left {
+        let needed = tables + if table.start { memory } else { 0 };
+        if needed > left {
             let left = Size(left >> 20 << 20);
             return wrong(
                 table.lines.memory,
                 format!("memory: {} is more than the {left} that the partitions before leave", Size(memory)),
             );
         }
-        left -= if table.start { memory } else { 0 };
+        left -= needed;
         if let Some(cpus) = table.cpus.filter(|cpus| cpus.and(&online) != *cpus) {
             let missing: CpuSet = cpus.iter().filter(|cpu| !online.contains(*cpu)).collect();
             return wrong(

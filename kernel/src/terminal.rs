@@ -26,6 +26,9 @@ const PERIOD_BUSY: u64 = TIMEBASE_HZ / 1000;
 /// Ctrl-].
 const ESCAPE: u8 = 0x1d;
 
+/// How much is written at once while others wait for the console.
+const PIECE: usize = 256;
+
 /// How much is read ahead of who it is for.
 const TYPED: usize = 1024;
 
@@ -121,13 +124,15 @@ pub fn flush(partition: &Partition) {
 
 /// Writes all of it out, however long that takes: before the hypervisor says something about the partition.
 fn drain(partition: &Partition) {
-    if is_attached(partition) {
+    // What is there now, and no more; piece by piece, so that others get at the console.
+    let mut left = if is_attached(partition) { partition.vty.lock().output.len() } else { 0 };
+    while left != 0 {
         let mut vty = partition.vty.lock();
-        let (a, b) = vty.output.chunks();
-        console::raw(a);
-        console::raw(b);
-        let n = a.len() + b.len();
+        let (piece, _) = vty.output.chunks();
+        let n = piece.len().min(left).min(PIECE);
+        console::raw(&piece[..n]);
         vty.output.consume(n);
+        left = if n == 0 { 0 } else { left - n };
     }
 }
 
@@ -164,7 +169,8 @@ fn tell() {
     let all = partitions::all();
     let mut ended = false;
     for partition in &all {
-        let mut life = partition.life.lock();
+        // Whoever has it for long, starting the partition anew, has more to tell afterwards.
+        let Some(mut life) = partition.life.try_lock() else { continue };
         let Some((news, with_trace)) = life.news.take() else { continue };
         ended |= life.verdict.is_some();
         drop(life);
@@ -174,7 +180,8 @@ fn tell() {
             trace::dump(Some(partition.core().lpid));
         }
     }
-    let over = ended && !all.iter().any(|partition| partition.life.lock().is_alive());
+    let alive = |partition: &Arc<Partition>| partition.life.try_lock().is_none_or(|life| life.is_alive());
+    let over = ended && !all.iter().any(alive);
     if let Some((status, why)) = over.then(|| worst(&all)).flatten() {
         #[cfg(feature = "selftest")]
         crate::selftest::tell();

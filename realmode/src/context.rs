@@ -76,6 +76,8 @@ pub unsafe fn load(generation: Generation, from: &mut Context) {
     // SAFETY: loads from the context only, the status registers through VSR 0 and 32 before these are loaded.
     unsafe {
         mtspr::<{ spr::MMCR0 }>(MMCR0_FC);
+        // clrbhrb: which branches the one before took is nobody's business.
+        asm!(".long 0x7c00035c", options(nostack, preserves_flags));
         sprs::load(generation, &from.sprs);
         mtspr::<{ spr::MMCR0 }>(from.mmcr0);
         with_vectors(|| {

@@ -18,9 +18,17 @@ const HURRY_TICKS: u64 = 25_600;
 /// SRR1: the instruction was prefixed (IBM bit 34; Power ISA 3.1).
 const SRR1_PREFIXED: u64 = 1 << 29;
 
-/// How soon to look again whether a guest has set MSR\[EE\], in timebase ticks: 2 µs. Only for machines, or emulators,
-/// that do not deliver a mediated interrupt by themselves.
+/// How soon to look again whether a guest has set MSR\[EE\], in timebase ticks: 2 µs, then twice that, and so on up to 64 µs. Only for
+/// machines, or emulators, that do not deliver a mediated interrupt by themselves.
 const WATCH_TICKS: u64 = 1024;
+const WATCH_TICKS_MOST: u64 = 32 * WATCH_TICKS;
+
+/// For how long to watch now; the next time it is twice that.
+fn watch_for(vcpu: &mut Vcpu) -> u64 {
+    let ticks = vcpu.watch_ticks.clamp(WATCH_TICKS, WATCH_TICKS_MOST);
+    vcpu.watch_ticks = 2 * ticks;
+    ticks
+}
 
 /// Makes the guest take an interrupt: `pc` and `msr` become those of its handler, SRR0 and SRR1 (which are in the machine,
 /// in real mode) what it returns with. `cause` goes to SRR1's cause bits.
@@ -88,8 +96,12 @@ pub fn prepare_stay(vcpu: &mut Vcpu, cpu: usize, slice_end: u64) {
     let mer = if vcpu.watching_ee { Lpcr::MER.bits() } else { 0 };
     vcpu.lpcr = vcpu.lpcr & !Lpcr::MER.bits() | mer;
     vcpu.slice_end = slice_end;
-    let watch_end = timebase().wrapping_add(WATCH_TICKS);
-    let end = if vcpu.watching_ee { slice_end.min(watch_end) } else { slice_end };
+    let end = if vcpu.watching_ee {
+        slice_end.min(timebase().wrapping_add(watch_for(vcpu)))
+    } else {
+        vcpu.watch_ticks = 0;
+        slice_end
+    };
     vcpu.hdec_at = host::shared_deadline(cpu, end);
 }
 
@@ -126,8 +138,13 @@ fn watch(vcpu: &mut Vcpu, on: bool) {
         vcpu.watching_ee = on;
         let mer = if on { Lpcr::MER.bits() } else { 0 };
         vcpu.lpcr = vcpu.lpcr & !Lpcr::MER.bits() | mer;
-        let soon = timebase().wrapping_add(WATCH_TICKS);
-        set_hdec(vcpu, if on { vcpu.slice_end.min(soon) } else { vcpu.slice_end });
+        let end = if on {
+            vcpu.slice_end.min(timebase().wrapping_add(watch_for(vcpu)))
+        } else {
+            vcpu.watch_ticks = 0;
+            vcpu.slice_end
+        };
+        set_hdec(vcpu, end);
         // SAFETY: LPCR differs from the loaded one in MER only.
         unsafe {
             let lpcr = mfspr::<{ spr::LPCR }>() & !Lpcr::MER.bits() | mer;

@@ -93,8 +93,10 @@ pub fn ring(from: usize, to: usize) {
         cpu.pir.load(Ordering::Relaxed)
     } else if same_core {
         cpu.thread(to)
-    } else {
+    } else if cpu.icp_real.load(Ordering::Relaxed) != 0 {
         return icp_store(cpu, MFRR, IPI_PRIORITY);
+    } else {
+        return;
     };
     // SAFETY: what was stored before is seen by who is rung; an interrupt of a CPU of our own changes nothing else. The words are `msgsnd r3`.
     unsafe {
@@ -104,10 +106,13 @@ pub fn ring(from: usize, to: usize) {
 
 /// Takes note of all rings of this CPU, `own`, so that later ones count anew.
 pub fn acknowledge(own: usize) {
-    // SAFETY: clears this CPU's own doorbell; what others stored before they rang is seen afterwards. The words are `msgclr r3`
-    // and, on POWER9 and later, `msgsync` (a no-op before).
+    // SAFETY: clears this CPU's own doorbell; what others stored before they rang is seen afterwards, for which POWER9 and later need
+    // `msgsync`, which POWER8 does not have (Power ISA 3.0C, book III, 11.2.3). The words are `msgclr r3` and `msgsync`.
     unsafe {
         asm!(".long 0x7c0019dc", in("r3") DOORBELL, options(nostack, preserves_flags));
+        if GLOBAL_DOORBELLS.load(Ordering::Relaxed) {
+            asm!(".long 0x7c0006ec", "lwsync", options(nostack, preserves_flags));
+        }
     }
     let Some(cpu) = CPUS.get(own) else { return };
     if cpu.icp_real.load(Ordering::Relaxed) != 0 {

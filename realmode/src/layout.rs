@@ -173,6 +173,8 @@ pub struct Vcpu {
     pub stats: *const Stats,
     /// An external interrupt is held back by EE=0: HDEC comes early to look again.
     pub watching_ee: bool,
+    /// How long until it looks again, in timebase ticks.
+    pub watch_ticks: u64,
     /// Registers that stay in the machine until another vCPU runs there.
     pub context: UnsafeCell<Context>,
 }
@@ -228,6 +230,7 @@ impl Vcpu {
             trace_tag: AtomicU64::new(0),
             stats,
             watching_ee: false,
+            watch_ticks: 0,
             context: UnsafeCell::new(Context::INITIAL),
         }
     }

@@ -10,8 +10,10 @@ use power::{Status, spr};
 use crate::hcalls::{RM_SPECIAL, RM_TOO_HARD};
 use crate::layout::{CrashFrame, ExitCode, PerCpu, Vcpu};
 
-/// VSIDs of the hypervisor's own segments: segment n of the linear map, 256 MiB each, has `HOST_VSID + n`.
+/// VSIDs of the hypervisor's own segments: segment n of the linear map, 256 MiB each, has `HOST_VSID + n * VSID_STRIDE`.
 pub const HOST_VSID: u64 = 0x10 << 16;
+/// As many as a segment has pages: the hash is VSID xor page, so every page of the linear map has a group of its own.
+pub const VSID_STRIDE: u64 = 16;
 /// The segment of the device windows.
 pub const HOST_DEVICE_VSID: u64 = 0x20 << 16;
 
@@ -88,6 +90,7 @@ global_asm!(
     HCALL_MAX = const power::Hcall::MAX,
     HOST_DEVICE_VSID_HI = const HOST_DEVICE_VSID >> 16,
     HOST_VSID_HI = const HOST_VSID >> 16,
+    HOST_VSID_SHIFT = const VSID_STRIDE.trailing_zeros(),
     H_FUNCTION = const Status::FUNCTION.0,
     H_PRIVILEGE = const Status::PRIVILEGE.0,
     H_RTAS = const power::Hcall::RTAS.0,

@@ -10,6 +10,9 @@
 //! 4. Otherwise, in a domain of one group at a time, it may move a task of any group here: [`Queue::invites`].
 //! 5. It [picks](Queue::pick).
 //!
+//! At the end of a slice it does the first two, for all groups, and may then let its task [go on](Queue::go_on). What waits is told to idle CPUs that
+//! [may adopt](Queue::may_adopt) it when it comes, and at the end of each slice: they do not look by themselves.
+//!
 //! # Limits
 //! - Who has slept is put a little behind the [`floor`](Queue::floor), and no more: it is served soon, and has hoarded nothing.
 //! - A task comes to a queue at most [`LAG`] slices behind its floor, and at most that and one slice of its own ahead. So whatever a
@@ -306,8 +309,23 @@ impl<T> Queue<T> {
     /// Should a CPU of this domain, which runs nothing, run a task of another queue with this virtual time, and of a group that
     /// it [may adopt](Queue::may_adopt), rather than one of this queue?
     pub fn prefers(&self, cpu: usize, vtime: u64) -> bool {
-        let mine = self.lowest(cpu, |group| self.may_adopt(cpu, group));
-        mine.is_none_or(|mine| vtime.saturating_add(self.margin()) < mine)
+        self.least_rival(cpu).is_none_or(|mine| vtime.saturating_add(self.margin()) < mine)
+    }
+
+    /// The time of what runs on a CPU is up, and it leaves, as by [`leave`](Queue::leave). If nothing that waits is to have the CPU now, neither
+    /// here nor in other queues, where `elsewhere` is the least virtual time of what they have for it, it goes on: until the time
+    /// that is answered.
+    pub fn go_on(
+        &mut self,
+        cpu: usize,
+        entry: &mut Entry<T>,
+        elsewhere: Option<u64>,
+        now: u64,
+    ) -> Option<u64> {
+        self.leave(cpu, entry, now);
+        let behind = self.least_rival(cpu).is_some_and(|mine| mine <= entry.vtime)
+            || elsewhere.is_some_and(|vtime| vtime.saturating_add(self.margin()) < entry.vtime);
+        if behind { None } else { self.adopt(cpu, entry, now) }
     }
 
     /// Should a task of another queue with this virtual time be moved here, though its group may not run here now? Otherwise
@@ -354,6 +372,16 @@ impl<T> Queue<T> {
     fn next(&self, which: impl Fn(&Entry<T>) -> bool) -> Option<usize> {
         let these = self.waiting.iter().enumerate().filter(|(_, w)| which(&w.entry));
         these.min_by_key(|(_, w)| w.rank()).map(|(at, _)| at)
+    }
+
+    /// The least virtual time of what waits here and would be kept waiting if a CPU, which runs nothing, ran a task that is not in this queue.
+    /// If the whole domain is free, what only other CPUs of it may run counts, too: its group could not have the core any more.
+    fn least_rival(&self, cpu: usize) -> Option<u64> {
+        let free = self.running.iter().all(|run| run.cpu == cpu);
+        let could_run =
+            |entry: &Entry<T>| if free { self.is_ours(entry) } else { entry.allowed.contains(cpu) };
+        let at = self.next(|entry| could_run(entry) && self.may_adopt(cpu, entry.group))?;
+        self.waiting.get(at).map(|w| w.entry.vtime)
     }
 
     /// Raises the floor to what it is by now.

@@ -358,7 +358,7 @@ fn killed() -> Vec<Step> {
     vec![
         step("@ ready x", "a"),
         step("@ alive x 1", "\x1dlist\nconsole t\n"),
-        step("the guest gives up", "\x1dconsole f\n"),
+        step("@ end os-term", "\x1dconsole f\n"),
         step("@ done ", "\x1dconsole x\na"),
         step("@ alive x 2", "\x1dstart n\nconsole n\n"),
         step("@ done ", "\x1dlist\nconsole x\na"),

@@ -93,6 +93,7 @@ fn real_mode(guest: &mut Guest<'_>, fault: &StorageFault) -> Result<(), After> {
         return nothing_there(guest, fault, real, None);
     }
     let size = slb.base_page().unwrap_or(PageSize::K64);
+    let _alone = guest.partition.real_mode_area.lock();
     match core.mmu().insert_vrma(&VirtualMode::new(core.lpid), size, Ea(fault.ea)) {
         Ok(_) | Err(HptError::TooHard) => Ok(()),
         Err(_) => Err(After::crash(alloc::format!(

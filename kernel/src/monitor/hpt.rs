@@ -99,6 +99,8 @@ pub fn print(
         if inside && timebase() < deadline {
             return false;
         }
+        // Not while the table is being cleared: what is looked at is locked and put back.
+        let Some(_life) = partition.life.try_lock() else { return false };
         translation(&partition, vcpu, ea).print(json, &mut Paper::new());
         true
     })))
@@ -107,7 +109,10 @@ pub fn print(
 /// The figures of the table.
 fn table(partition: &Partition, json: bool) {
     let core = partition.core();
+    // Not while the table is being cleared: what is looked at is locked and put back.
+    let life = partition.life.lock();
     let (used, chains, by_use) = (core.hpt.occupancy(), core.mmu().chains(), core.hpt.groups_by_use());
+    drop(life);
     let number = |n: usize| Value::Number(n as u64);
     let entries = used.valid + used.absent;
     let counts: Vec<String> = by_use.iter().map(usize::to_string).collect();

@@ -46,7 +46,8 @@ pub fn end(partition: Arc<Partition>, ending: Ending, json: bool) -> Result<Foll
     life::end(&partition, ending)?;
     let deadline = timebase() + PATIENCE;
     Ok(Follow::Wait(Box::new(move || {
-        let life = partition.life.lock();
+        // Whoever has it for long starts the partition anew.
+        let Some(life) = partition.life.try_lock() else { return false };
         let done = !matches!(life.doing, Doing::Ending(_)) && life.news.is_none();
         let state = life.doing.name();
         drop(life);
@@ -72,6 +73,7 @@ pub fn define(table: &str, name: &str, json: bool) -> Result<(), String> {
 /// Forgets a partition that does not run.
 pub fn undefine(name: &str, json: bool) -> Result<(), String> {
     let partition = super::find(name)?;
+    partitions::may_undefine(&partition)?;
     terminal::forget(&partition);
     drop(partition);
     partitions::undefine(name)?;
@@ -87,8 +89,7 @@ pub fn shutdown() -> Follow {
         // One that is about to reboot cannot be stopped just now: the next time.
         all.iter().for_each(|partition| drop(life::end(partition, Ending::Stop)));
         let left = all.iter().any(|partition| {
-            let life = partition.life.lock();
-            life.is_alive() || life.news.is_some()
+            partition.life.try_lock().is_none_or(|life| life.is_alive() || life.news.is_some())
         });
         if left && timebase() < deadline {
             return false;

@@ -72,7 +72,8 @@ pub fn enter(vcpu: &VirtualCpu, memory: GuestMemory<'_>, cpu: usize, pc: u64, ms
     }
     areas.last_cpu = Some(cpu);
     let Some((since, reason)) = areas.off.take() else { return };
-    let now = timebase();
+    // Another CPU's timebase may have been a tick ahead.
+    let now = timebase().max(since);
     let ready = match reason {
         Reason::Preempted => since,
         Reason::Ceded => vcpu.ready_at.load(Ordering::Relaxed).clamp(since, now),

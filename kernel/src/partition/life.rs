@@ -7,6 +7,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use realmode::host;
@@ -120,12 +121,18 @@ pub fn resume(partition: &Arc<Partition>) -> Result<(), String> {
     if life.doing != Doing::Paused {
         return Err(format!("{} is not paused: it is {}", partition.name, life.doing.name()));
     }
+    // Found before the first of them runs: it may start others, or end.
+    let paused: Vec<_> = partition.vcpus.iter().filter(|vcpu| vcpu.waits() != Waits::Start).collect();
     life.doing = Doing::Running;
+    if paused.is_empty() {
+        // The last one stopped itself while it was being paused.
+        drop(life);
+        settle(partition);
+        return Ok(());
+    }
+    partition.active.store(paused.len(), Ordering::SeqCst);
     partition.core().closed.store(false, Ordering::SeqCst);
-    // Counted before the first of them runs, and maybe ends.
-    let waiting = || partition.vcpus.iter().filter(|vcpu| vcpu.waits() != Waits::Start);
-    partition.active.store(waiting().count(), Ordering::SeqCst);
-    waiting().for_each(|vcpu| partition.release(vcpu));
+    paused.into_iter().for_each(|vcpu| partition.release(vcpu));
     Ok(())
 }
 
@@ -191,9 +198,13 @@ fn settle(partition: &Arc<Partition>) {
         Doing::Ending(again @ (Ending::Reboot | Ending::Reset)) => {
             let how = if again == Ending::Reboot { "reboots" } else { "is reset" };
             life.news = Some((format!("{name} {how}"), false));
+            let began = timebase();
             if let Err(why) = begin(partition, &mut life) {
                 over(partition, &mut life, CRASHED, why);
             }
+            // Who starts anew again and again does so in its own time.
+            let ticks = (timebase() - began).saturating_mul(100) / u64::from(partition.weight().max(1));
+            partition.vcpus[0].vtime.fetch_add(ticks, Ordering::Relaxed);
         }
         Doing::Defined | Doing::Paused | Doing::Stopped => {}
     }

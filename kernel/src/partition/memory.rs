@@ -64,7 +64,7 @@ impl<'a> GuestMemory<'a> {
             (PageState::Shared, Some(host)) if store => Some(host),
             _ => return Ok(()),
         };
-        let new = memory::allocate(unit).ok_or(MemoryError::Exhausted)?;
+        let new = memory::allocate_for_guest(unit).ok_or(MemoryError::Exhausted)?;
         let mmu = self.partition.mmu();
         let machine = VirtualMode::new(self.partition.lpid);
         let done = match old {

@@ -95,6 +95,8 @@ pub struct Partition {
     pub life: Lock<Life>,
     /// Accesses to addresses where it has nothing.
     pub accesses_to_nowhere: AtomicU32,
+    /// Held while an entry of its real mode area is inserted: two for one page would both stay.
+    pub real_mode_area: Lock<()>,
     /// Whether its events go to the trace.
     pub traced: AtomicBool,
     /// How often it was left for virtual mode.
@@ -232,6 +234,7 @@ impl Partition {
             unjoined: AtomicUsize::new(0),
             life: Lock::new(Rank::Life, Life::new()),
             accesses_to_nowhere: AtomicU32::new(0),
+            real_mode_area: Lock::new(Rank::Partition, ()),
             traced: AtomicBool::new(true),
             exits: Exits::default(),
             hpt_bytes,
@@ -246,6 +249,11 @@ impl Partition {
                 _tables: [hpt_block, rev_block, page_block],
             },
         })
+    }
+
+    /// How much of the host's memory the tables of a partition with that much memory take, about.
+    pub fn table_bytes(memory: u64) -> u64 {
+        2 * (1 << hpt_shift(memory)) + memory / (64 << 10) * size_of::<Page>() as u64
     }
 
     /// What real mode knows of it.
@@ -285,6 +293,7 @@ impl Partition {
         for vcpu in &self.vcpus {
             // SAFETY: no vCPU is active, and only the holder of the life's lock starts one.
             unsafe { vcpu.reset() };
+            vcpu.set_waits(Waits::Start);
             let _ = self.presence(vcpu).take_prod();
         }
     }

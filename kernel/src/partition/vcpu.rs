@@ -109,7 +109,8 @@ impl VirtualCpu {
         self.regs.get()
     }
 
-    /// Forgets its registers and areas, as for a partition that starts anew.
+    /// Forgets its registers and areas, as for a partition that starts anew. What it waits for stays: whoever has claimed its start
+    /// has it alone.
     ///
     /// # Safety
     /// As for [`VirtualCpu::regs`].
@@ -118,7 +119,6 @@ impl VirtualCpu {
         let regs = unsafe { self.regs() };
         *regs = Vcpu::new(regs.partition, core::ptr::null_mut(), self.server as u32, self.stats);
         *regs.context.get_mut() = Context::INITIAL;
-        self.set_waits(Waits::Start);
         *self.areas.lock() = Areas::NEW;
         self.saved_on.store(NOWHERE, Ordering::Relaxed);
     }

@@ -162,7 +162,7 @@ crash:
     b .
 
 // A segment of the linear map (0xc…) or of the device windows (0xd…) is missing from the hypervisor's SLB.
-// Segment n of the linear map has VSID HOST_VSID + n and 16 MiB pages; the one segment of device windows
+// Segment n of the linear map has VSID HOST_VSID + n * VSID_STRIDE and 16 MiB pages; the one segment of device windows
 // has VSID HOST_DEVICE_VSID and 64 KiB pages. r13 = PerCpu; r12 and CR are in scratch.
 host_segment:
     std %r11, {PC_SCRATCH}+16(%r13)
@@ -177,7 +177,8 @@ host_segment:
     ld %r12, {PC_SEGMENTS}(%r13)
     cmpld %r11, %r12
     bge 9f
-    addis %r12, %r11, {HOST_VSID_HI}
+    sldi %r12, %r11, {HOST_VSID_SHIFT}
+    addis %r12, %r12, {HOST_VSID_HI}
     sldi %r12, %r12, 12
     ori %r12, %r12, 0x100            // L=1, LP=00: 16 MiB
     sldi %r11, %r11, 28

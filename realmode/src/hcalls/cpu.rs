@@ -4,6 +4,7 @@
 use ::trace::What;
 use power::regs::Msr;
 use power::{Status, spr};
+use sched::Phase;
 
 use super::{RM_SPECIAL, partition};
 use crate::deliver::{cpu_of, deliver_pending, hurry};
@@ -60,7 +61,8 @@ pub fn prod(vcpu: &mut Vcpu, target: u64) -> i64 {
     match usize::try_from(target).ok().and_then(|n| partition(vcpu).vcpus.get(n)) {
         Some(other) => {
             other.prod();
-            if target != u64::from(vcpu.server) {
+            // One that runs finds it when it waits.
+            if target != u64::from(vcpu.server) && other.whereabouts.look().0 != Phase::Running {
                 wake(vcpu, target);
             }
             Status::SUCCESS.0

@@ -219,3 +219,49 @@ fn a_core_that_is_ahead_invites_another_group() {
     queue.leave(0, &mut entry, MS);
     assert!(queue.prefers(0, 80 * MS));
 }
+
+/// It waits for a task that is behind, though the turn is over, and a thread idles that may run neither. That is nobody's fault:
+/// the threads that run look when their slices end.
+#[test]
+fn a_group_waits_for_another_that_is_behind() {
+    let mut sim = Sim::new(1, 3, true);
+    sim.add(hog(1));
+    sim.add(Task { weight: 175, ..hog(1) });
+    sim.run(50 * MS);
+    let late = sim.add(hog(2));
+    sim.run(3 * SECOND);
+    assert!(sim.longest_wait(late) > 2 * TIMING.max_slice && sim.got(late) > SECOND);
+}
+
+/// Who is alone on a core and goes on at the end of each slice does not begin a new turn each time.
+#[test]
+fn who_goes_on_does_not_keep_others_off_the_core() {
+    let mut sim = Sim::new(1, 2, true);
+    sim.add(Task { allowed: CpuSet::one(0), ..hog(1) });
+    sim.run(50 * MS);
+    let other = sim.add(Task { allowed: CpuSet::one(1), ..hog(2) });
+    sim.run(2 * SECOND);
+    assert!((900 * MS..1100 * MS).contains(&sim.got(other)), "{} ms", sim.got(other) / MS);
+}
+
+/// While one core has more than it can run, another does not idle, though the first has idle threads.
+#[test]
+fn a_free_core_takes_what_waits_for_a_busy_one() {
+    let mut sim = Sim::new(2, 3, true);
+    sim.add(hog(1));
+    sim.run(50 * MS);
+    let late = sim.add(hog(2));
+    sim.run(SECOND);
+    assert!(sim.got(late) > 970 * MS, "{} ms", sim.got(late) / MS);
+}
+
+/// What only another thread may run counts, too, before a free core is taken for a task from elsewhere.
+#[test]
+fn a_free_core_is_not_taken_past_one_that_is_behind() {
+    let mut queue = core();
+    queue.enqueue(crate::Entry { allowed: CpuSet::one(1), ..task(0, 1, 5 * MS) }, Arrival::Preempted, 0);
+    assert!(!queue.prefers(0, 4 * MS) && queue.prefers(0, 2 * MS));
+    // Once the core is another group's, it has to wait.
+    assert!(queue.adopt(1, &task(1, 2, 5 * MS), 0).is_some());
+    assert!(queue.prefers(0, 80 * MS));
+}

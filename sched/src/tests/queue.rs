@@ -200,3 +200,21 @@ fn a_cpu_prefers_what_is_well_behind_its_own() {
     assert!(queue.prefers(0, 8 * MS - 1) && !queue.prefers(0, 8 * MS) && queue.prefers(1, 0));
     assert!(!queue.invites(0), "each CPU runs what it likes");
 }
+
+/// At the end of a slice.
+#[test]
+fn a_task_goes_on_unless_another_is_behind() {
+    let goes_on = |own: u64, elsewhere| {
+        let mut queue = queue();
+        assert!(queue.adopt(0, &task(0, 1, 0), 0).is_some());
+        queue.enqueue(task(1, 1, own), Arrival::Preempted, 0);
+        let mut entry = task(0, 1, 0);
+        let until = queue.go_on(0, &mut entry, elsewhere, 10 * MS);
+        assert_eq!((entry.vtime, queue.running(0).is_some()), (10 * MS, until.is_some()));
+        until
+    };
+    assert_eq!(goes_on(10 * MS + 1, None), Some(20 * MS));
+    assert_eq!(goes_on(10 * MS + 1, Some(8 * MS)), Some(20 * MS));
+    assert_eq!(goes_on(10 * MS + 1, Some(8 * MS - 1)), None);
+    assert_eq!(goes_on(10 * MS, None), None);
+}

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::vec::Vec;
 
 use super::{MS, TIMING};
-use crate::{Arrival, CpuSet, Entry, Pick, Queue};
+use crate::{Arrival, CpuSet, Entry, Groups, Pick, Queue};
 
 /// Time from one step to the next.
 pub(crate) const STEP: u64 = MS / 20;
@@ -56,7 +56,7 @@ struct Cpu {
     look_at: Option<u64>,
     kicked: bool,
     mailbox: Vec<Entry<usize>>,
-    /// Since when it has neither work, nor a time at which it looks, nor a kick, while there is something that it may run.
+    /// Since when it has neither work, nor a time at which it looks, nor a kick, while there is something that it may run now.
     forgotten_since: Option<u64>,
 }
 
@@ -103,7 +103,7 @@ impl Sim {
         });
         let vtime = self.queues.iter().map(|queue| queue.borrow().floor()).min().unwrap();
         let entry = Entry { task: id, group: task.group, weight: task.weight, allowed: task.allowed, vtime };
-        self.queue(cpu).borrow_mut().enqueue(entry, Arrival::New, self.now);
+        self.enqueue(cpu, entry, Arrival::New);
         self.cpus[cpu].kicked = true;
         id
     }
@@ -165,13 +165,13 @@ impl Sim {
     /// What a CPU does when something has rung it, or its time has come.
     fn serve(&mut self, cpu: usize) {
         for entry in core::mem::take(&mut self.cpus[cpu].mailbox) {
-            self.queue(cpu).borrow_mut().enqueue(entry, Arrival::Woken, self.now);
+            self.enqueue(cpu, entry, Arrival::Woken);
         }
         let kicked = core::mem::take(&mut self.cpus[cpu].kicked);
         if let Some((entry, until)) = self.cpus[cpu].running.take() {
             match self.stays(cpu, &entry, until, kicked) {
                 true => self.cpus[cpu].running = Some((entry, until)),
-                false => self.put_off(cpu, entry),
+                false => self.put_off(cpu, entry, until),
             }
         } else if kicked || self.cpus[cpu].look_at.is_some_and(|at| at <= self.now) {
             self.choose(cpu);
@@ -188,37 +188,77 @@ impl Sim {
         !over && self.now < until && !(kicked && self.queue(cpu).borrow().give_way(cpu, self.now))
     }
 
-    fn put_off(&mut self, cpu: usize, mut entry: Entry<usize>) {
+    /// Its time is up, or it is to leave before that.
+    fn put_off(&mut self, cpu: usize, mut entry: Entry<usize>, until: u64) {
+        let life = &mut self.lives[entry.task];
+        let arrival = match life.does {
+            Does::Sleeps { run, .. } if life.burst >= run => None,
+            Does::Yields { after } if life.burst >= after => Some(Arrival::Yielded),
+            _ => Some(Arrival::Preempted),
+        };
+        if arrival != Some(Arrival::Preempted) {
+            life.burst = 0;
+        } else if self.now >= until
+            && let Some(later) = self.goes_on(cpu, &mut entry)
+        {
+            self.occupy(cpu, entry, later);
+            return self.spread(cpu);
+        }
         self.queue(cpu).borrow_mut().leave(cpu, &mut entry, self.now);
         let life = &mut self.lives[entry.task];
         (life.waits_since, life.last_cpu) = (self.now, cpu);
-        match life.does {
-            Does::Sleeps { run, sleep } if life.burst >= run => {
-                life.burst = 0;
-                self.asleep.push((self.now + sleep, entry));
-            }
-            Does::Yields { after } if life.burst >= after => {
-                life.burst = 0;
-                self.queue(cpu).borrow_mut().enqueue(entry, Arrival::Yielded, self.now);
-            }
-            _ => self.queue(cpu).borrow_mut().enqueue(entry, Arrival::Preempted, self.now),
+        match (arrival, life.does) {
+            (None, Does::Sleeps { sleep, .. }) => self.asleep.push((self.now + sleep, entry)),
+            _ => self.enqueue(cpu, entry, arrival.unwrap_or(Arrival::Preempted)),
         }
         self.choose(cpu);
+    }
+
+    /// Until when a task goes on whose time is up. If it does not, it has left.
+    fn goes_on(&self, cpu: usize, entry: &mut Entry<usize>) -> Option<u64> {
+        let (best, floor) = self.offers(cpu, Groups::All);
+        let mut own = self.queue(cpu).borrow_mut();
+        own.keep_up(floor);
+        own.go_on(cpu, entry, best.map(|(vtime, _)| vtime), self.now)
+    }
+
+    /// Puts a task into a CPU's queue.
+    fn enqueue(&mut self, cpu: usize, entry: Entry<usize>, arrival: Arrival) {
+        self.queue(cpu).borrow_mut().enqueue(entry, arrival, self.now);
+        self.spread(cpu);
+    }
+
+    /// Tells idle CPUs that may now run what waits in a CPU's queue: no more than there are tasks.
+    fn spread(&mut self, cpu: usize) {
+        let own = self.cpus[cpu].domain;
+        let idle = |other: &usize| *other != cpu && self.cpus[*other].running.is_none();
+        let may_run = |other: &usize| {
+            let groups = self.queue(*other).borrow().adoptable(*other);
+            self.queues[own].borrow().lowest(*other, |group| groups.contains(group)).is_some()
+        };
+        let told = (0..self.cpus.len()).filter(idle).filter(may_run).take(self.queues[own].borrow().len());
+        let told: Vec<usize> = told.collect();
+        told.into_iter().for_each(|other| self.cpus[other].kicked = true);
+    }
+
+    /// What the other queues have for a CPU, of these groups: the least virtual time, and whose; and the least floor of those who have something.
+    fn offers(&self, cpu: usize, groups: Groups) -> (Option<(u64, usize)>, u64) {
+        let others = (0..self.queues.len()).filter(|domain| *domain != self.cpus[cpu].domain);
+        let lowest =
+            |domain: &usize| self.queues[*domain].borrow().lowest(cpu, |group| groups.contains(group));
+        let offers: Vec<_> = others.filter_map(|domain| Some((lowest(&domain)?, domain))).collect();
+        let floor = offers.iter().map(|(_, domain)| self.queues[*domain].borrow().floor()).min();
+        (offers.into_iter().min(), floor.unwrap_or(0))
     }
 
     /// Finds a CPU something to run: of another queue if that is further behind than its own.
     fn choose(&mut self, cpu: usize) {
         let own = self.cpus[cpu].domain;
-        let may = |group| self.queues[own].borrow().may_adopt(cpu, group);
-        let others = (0..self.queues.len()).filter(|domain| *domain != own);
-        let offers = others.filter_map(|d| self.queues[d].borrow().lowest(cpu, may).map(|vtime| (vtime, d)));
-        let offers: Vec<_> = offers.collect();
-        if let Some(floor) = offers.iter().map(|(_, d)| self.queues[*d].borrow().floor()).min() {
-            self.queues[own].borrow_mut().keep_up(floor);
-        }
-        let best = offers.into_iter().min();
+        let groups = self.queues[own].borrow().adoptable(cpu);
+        let (best, floor) = self.offers(cpu, groups);
+        self.queues[own].borrow_mut().keep_up(floor);
         if let Some((_, from)) = best.filter(|(vtime, _)| self.queues[own].borrow().prefers(cpu, *vtime)) {
-            let entry = self.queues[from].borrow_mut().take(cpu, may).unwrap();
+            let entry = self.queues[from].borrow_mut().take(cpu, |group| groups.contains(group)).unwrap();
             let until = self.queues[own].borrow_mut().adopt(cpu, &entry, self.now);
             match until {
                 Some(until) => return self.begin(cpu, entry, until),
@@ -248,9 +288,7 @@ impl Sim {
     /// A core that is ahead of all others takes in a task of another group, to be drained for it.
     fn invite(&mut self, cpu: usize) {
         let own = self.cpus[cpu].domain;
-        let others = (0..self.queues.len()).filter(|domain| *domain != own);
-        let offers = others.filter_map(|d| Some((self.queues[d].borrow().lowest(cpu, |_| true)?, d)));
-        if let Some((vtime, from)) = offers.min()
+        if let (Some((vtime, from)), _) = self.offers(cpu, Groups::All)
             && self.queues[own].borrow().invites(vtime)
         {
             let entry = self.queues[from].borrow_mut().take(cpu, |_| true).unwrap();
@@ -259,8 +297,6 @@ impl Sim {
     }
 
     fn begin(&mut self, cpu: usize, entry: Entry<usize>, until: u64) {
-        assert!(entry.allowed.contains(cpu), "runs where it may not");
-        assert!(until > self.now && until <= self.now + TIMING.max_slice);
         let life = &mut self.lives[entry.task];
         let waited = self.now - life.waits_since;
         life.longest_wait = life.longest_wait.max(waited);
@@ -268,6 +304,12 @@ impl Sim {
             life.wakes += 1;
             life.wake_latency += waited;
         }
+        self.occupy(cpu, entry, until);
+    }
+
+    fn occupy(&mut self, cpu: usize, entry: Entry<usize>, until: u64) {
+        assert!(entry.allowed.contains(cpu), "runs where it may not");
+        assert!(until > self.now && until <= self.now + TIMING.max_slice);
         self.cpus[cpu].running = Some((entry, until));
     }
 
@@ -289,14 +331,26 @@ impl Sim {
                 let mut siblings = self.cpus.iter().filter(|cpu| cpu.domain == domain).filter_map(group);
                 assert!(siblings.all(|group| Some(group) == mine), "two groups on a core");
             }
-            let offers = self.queue(n).borrow().lowest(n, |_| true).is_some();
-            let cpu = &mut self.cpus[n];
-            let forgotten = mine.is_none() && cpu.look_at.is_none() && !cpu.kicked && offers;
-            let since = *cpu.forgotten_since.get_or_insert(self.now);
-            assert!(self.now - since <= 2 * TIMING.max_slice, "CPU {n} idles while something waits");
-            if !forgotten {
-                cpu.forgotten_since = None;
-            }
+            let cpu = &self.cpus[n];
+            let unattended = mine.is_none() && cpu.look_at.is_none() && !cpu.kicked;
+            let forgotten = unattended && self.could_run(n);
+            let since = forgotten.then(|| cpu.forgotten_since.unwrap_or(self.now));
+            assert!(
+                since.is_none_or(|since| self.now - since <= 2 * TIMING.max_slice),
+                "CPU {n} is forgotten"
+            );
+            self.cpus[n].forgotten_since = since;
         }
+    }
+
+    /// Does something wait that a CPU, which runs nothing, may run now: here or elsewhere; or in its core, of which no thread runs
+    /// anything, whosever turn it is?
+    fn could_run(&self, cpu: usize) -> bool {
+        let domain = self.cpus[cpu].domain;
+        let free = self.cpus.iter().all(|cpu| cpu.domain != domain || cpu.running.is_none());
+        let own = self.queues[domain].borrow();
+        let groups = own.adoptable(cpu);
+        own.lowest(cpu, |group| free || groups.contains(group)).is_some()
+            || self.offers(cpu, groups).0.is_some()
     }
 }
