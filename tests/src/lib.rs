@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 mod guest_cases;
+mod host_cases;
 mod linux_cases;
 pub mod oracle;
 mod partition_cases;
@@ -187,6 +188,8 @@ pub struct Case {
     pub machines: &'static [Machine],
     /// The host's processors, and how many of them are threads of one core.
     pub smp: (u32, u32),
+    /// The host's memory, in MiB.
+    pub host_memory: u64,
     /// Processors run at the same time, each in a thread of QEMU's, and time is real time. Otherwise they take turns and
     /// instructions are counted: runs repeat exactly.
     pub mttcg: bool,
@@ -219,6 +222,7 @@ impl Case {
             timeout: Duration::from_secs(90),
             machines: Machine::ALL,
             smp: (1, 1),
+            host_memory: 2048,
             mttcg: false,
             selftest: None,
             guest_memory: 256,
@@ -237,6 +241,7 @@ pub fn cases() -> Vec<Case> {
     let mut all = guest_cases::cases();
     all.extend(linux_cases::cases());
     all.extend(partition_cases::cases());
+    all.extend(host_cases::cases());
     all
 }
 

@@ -474,6 +474,7 @@ impl Run {
         let options = Options {
             machine: self.machine,
             smp: Smp { cpus, threads },
+            memory: case.host_memory << 20,
             icount: !case.mttcg,
             ..Options::default()
         };
