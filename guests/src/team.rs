@@ -124,11 +124,11 @@ pub fn accept() -> u64 {
     xirr
 }
 
-/// Spins until it holds; gives the program up after five seconds.
+/// Spins until it holds; gives the program up after fifteen seconds.
 pub fn until(what: &str, holds: impl Fn() -> bool) {
     let start = timebase();
     while !holds() {
-        if timebase() - start > 5 * TB_HZ {
+        if timebase() - start > 15 * TB_HZ {
             give_up(what);
         }
         core::hint::spin_loop();

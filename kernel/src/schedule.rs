@@ -21,9 +21,6 @@ use crate::sync::{Lock, Rank};
 const TIMING: Timing =
     Timing { period: TIMEBASE_HZ / 50, min_slice: TIMEBASE_HZ / 1000, max_slice: TIMEBASE_HZ / 100 };
 
-/// How far a task of another queue must be behind one's own to be worth moving, in ticks of virtual time.
-const MARGIN: u64 = 2 * TIMING.min_slice;
-
 /// CPUs that share a run queue.
 struct Domain {
     queue: Lock<Queue<Task>>,
@@ -107,20 +104,37 @@ pub fn entry(task: Task) -> Entry<Task> {
     Entry { task, group, weight, allowed, vtime }
 }
 
-/// Puts a task that is ready into this CPU's queue. An idle CPU that may run it is told.
+/// Puts a task that is ready into this CPU's queue.
 pub fn enqueue(cpu: usize, entry: Entry<Task>, arrival: Arrival) {
-    let (allowed, now) = (entry.allowed, timebase());
-    own(cpu).with(|queue| queue.enqueue(entry, arrival, now));
-    if let Some(idle) = IDLE.any(&allowed).filter(|idle| *idle != cpu) {
-        // What comes next is for another one.
-        IDLE.set(idle, false);
-        host::look(cpu, idle);
+    own(cpu).with(|queue| queue.enqueue(entry, arrival, timebase()));
+    spread(cpu);
+}
+
+/// Tells an idle CPU that may now run what waits in this CPU's queue. It does not count as idle any more: the next one is told of
+/// what comes next.
+fn spread(cpu: usize) {
+    if waiting(cpu) == 0 || IDLE.any(&CpuSet::ALL).is_none() {
+        return;
+    }
+    let idle = (0..cpus::count()).filter(|other| *other != cpu && IDLE.contains(*other));
+    let may_run = |other: &usize| {
+        let groups = own(*other).queue.lock().adoptable(*other);
+        own(cpu).queue.lock().lowest(*other, |group| groups.contains(group)).is_some()
+    };
+    if let Some(told) = idle.into_iter().find(may_run) {
+        IDLE.set(told, false);
+        host::look(cpu, told);
     }
 }
 
 /// The CPU's task leaves it: charged for its time.
 pub fn leave(cpu: usize, entry: &mut Entry<Task>) {
     own(cpu).with(|queue| queue.leave(cpu, entry, timebase()));
+    note(entry);
+}
+
+/// Keeps the virtual time with the vCPU, which is longer than the entry is.
+fn note(entry: &Entry<Task>) {
     entry.task.partition.vcpus[entry.task.server].vtime.store(entry.vtime, Ordering::Relaxed);
 }
 
@@ -132,14 +146,18 @@ pub fn give_way(cpu: usize) -> bool {
 /// The CPU's task has used its time up. If nobody is to have the CPU now, it goes on, until the time that is answered; else it has been
 /// charged, as by [`leave`].
 pub fn go_on(cpu: usize, entry: &mut Entry<Task>) -> Option<u64> {
-    leave(cpu, entry);
-    if offers(cpu, Groups::All).any(|offer| offer.vtime.saturating_add(MARGIN) < entry.vtime) {
-        return None;
+    let best = best_offer(cpu, Groups::All);
+    let later = own(cpu).with(|queue| {
+        if let Some((_, floor)) = &best {
+            queue.keep_up(*floor);
+        }
+        queue.go_on(cpu, entry, best.map(|(offer, _)| offer.vtime), timebase())
+    });
+    note(entry);
+    if later.is_some() {
+        spread(cpu);
     }
-    own(cpu).with(|queue| {
-        let behind = queue.lowest(cpu, |_| true).is_some_and(|lowest| lowest <= entry.vtime);
-        if behind { None } else { queue.adopt(cpu, entry, timebase()) }
-    })
+    later
 }
 
 /// A task that waits in another domain's queue.

@@ -208,7 +208,9 @@ impl<T> Queue<T> {
     pub fn pick(&mut self, cpu: usize, now: u64) -> Pick<T> {
         self.running.retain(|run| run.cpu != cpu);
         self.advance(now);
-        let elected = self.one_group && self.change_turns(now);
+        if self.one_group {
+            self.change_turns(now);
+        }
         if self.turn.is_some_and(|turn| turn.is_draining()) {
             return Pick::Idle { until: None, kick: self.running.iter().map(|run| run.cpu).collect() };
         }
@@ -216,12 +218,12 @@ impl<T> Queue<T> {
             Some(at) => {
                 let entry = self.waiting.swap_remove(at).entry;
                 let until = self.start(cpu, &entry, now);
-                Pick::Run { entry, until, kick: self.idle_with_work(cpu, elected) }
+                Pick::Run { entry, until, kick: self.idle_with_work(cpu) }
             }
             None => {
                 let later = self.waiting.iter().any(|w| w.entry.allowed.contains(cpu));
                 let until = self.turn.filter(|_| later).map(|turn| self.end_of(&turn, now));
-                Pick::Idle { until, kick: self.idle_with_work(cpu, elected) }
+                Pick::Idle { until, kick: self.idle_with_work(cpu) }
             }
         }
     }
@@ -457,29 +459,23 @@ impl<T> Queue<T> {
         })
     }
 
-    /// Brings the turn up to date for a CPU that picks; answers whether a group was elected.
-    fn change_turns(&mut self, now: u64) -> bool {
+    /// Brings the turn up to date for a CPU that picks: elects a group, or ends the turn.
+    fn change_turns(&mut self, now: u64) {
         if self.running.is_empty() {
             let head = self.next(|entry| self.is_ours(entry)).and_then(|at| self.waiting.get(at));
             self.turn = head.map(|w| Turn::elected(w.entry.group, now));
-            return self.turn.is_some();
-        }
-        if let Some(mut turn) = self.turn {
+        } else if let Some(mut turn) = self.turn {
             let over = turn.is_draining() || self.is_turn_over(now);
             turn.stage = if over && self.others_wait(&turn) { Stage::Draining } else { Stage::Held };
             self.turn = Some(turn);
         }
-        false
     }
 
-    /// The CPUs besides this one that run nothing and might run something that waits: at once, or after an
-    /// election also when the next turn comes, as they have to hear when that is.
-    fn idle_with_work(&self, cpu: usize, elected: bool) -> CpuSet {
+    /// The CPUs besides this one that run nothing and might run something that waits.
+    fn idle_with_work(&self, cpu: usize) -> CpuSet {
         let idle = |other: &usize| *other != cpu && self.running(*other).is_none();
-        let work = |other: &usize| {
-            let mut waiting = self.waiting.iter().map(|w| &w.entry);
-            waiting.any(|e| e.allowed.contains(*other) && (elected || self.has_turn(e.group)))
-        };
+        let waiting = self.waiting.iter().map(|w| &w.entry).filter(|entry| self.has_turn(entry.group));
+        let work = |other: &usize| waiting.clone().any(|entry| entry.allowed.contains(*other));
         self.cpus.iter().filter(idle).filter(work).collect()
     }
 }

@@ -260,13 +260,13 @@ fn processors() -> Vec<Case> {
         },
         // Without counted instructions the firmware of powernv8 takes nine seconds: once is enough.
         Case {
-            append: "rounds=500",
+            append: "rounds=200",
             machines: &[Machine::PowerNv9, Machine::PowerNv10],
             mttcg: true,
             ..one("shoot", "shoot", 2, (2, 1))
         },
         Case {
-            append: "rounds=500",
+            append: "rounds=150",
             mttcg: true,
             source: Source::Guest { bin: "shoot", endian: Endian::Big },
             ..one("shoot-threads", "shoot", 4, (4, 4))

@@ -152,7 +152,7 @@ fn protect(n: u64, index: u64) -> bool {
     let set = |pp: u64| status(Hcall::PROTECT, &[pp & 3, index, 0]) == Status::SUCCESS;
     let done = set(READ_ONLY);
     let before = stored(n);
-    delay(3000);
+    more(&FAULTS);
     let still = before == stored(n);
     if !still {
         STALE.fetch_add(1, SeqCst);
@@ -160,13 +160,12 @@ fn protect(n: u64, index: u64) -> bool {
     done && set(READ_WRITE)
 }
 
-/// Waits until somebody has used the translation, but not for long: they may all wait for a turn.
-fn used(n: u64) {
-    let (start, before) = (timebase(), ACCESSES.load(SeqCst));
-    while ACCESSES.load(SeqCst) == before && timebase() - start < TB_HZ / 100 {
+/// Waits until others have done more of it, but not for long: they may all wait for a turn.
+fn more(of: &AtomicU64) {
+    let (start, before) = (timebase(), of.load(SeqCst));
+    while of.load(SeqCst) == before && timebase() - start < TB_HZ / 100 {
         core::hint::spin_loop();
     }
-    delay(n * 37 % 3000);
 }
 
 /// The first processor's part with others beside it.
@@ -179,7 +178,8 @@ fn shoot(t: &mut Report, name: &str, rounds: u64, writing: bool) {
             failed += 1;
             break;
         };
-        used(n);
+        more(&ACCESSES);
+        delay(n * 37 % 3000);
         if writing && !protect(n, index) {
             failed += 1;
         }
@@ -190,9 +190,10 @@ fn shoot(t: &mut Report, name: &str, rounds: u64, writing: bool) {
         if !writing {
             // A store that came late would hide the mark.
             write_page(n, MARK);
+            more(&FAULTS);
         } else {
             let before = stored(n);
-            delay(1000);
+            more(&FAULTS);
             if before != stored(n) {
                 STALE.fetch_add(1, SeqCst);
             }

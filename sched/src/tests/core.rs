@@ -265,3 +265,15 @@ fn a_free_core_is_not_taken_past_one_that_is_behind() {
     assert!(queue.adopt(1, &task(1, 2, 5 * MS), 0).is_some());
     assert!(queue.prefers(0, 80 * MS));
 }
+
+/// A core tells others again and again of what waits while something else goes on: at first it may have told one of its own idle threads,
+/// which then could not run it.
+#[test]
+fn a_free_core_hears_of_what_waits_for_long() {
+    let mut sim = Sim::new(2, 2, true);
+    sim.add(Task { allowed: CpuSet::one(0), ..hog(1) });
+    sim.run(50 * MS);
+    let light = sim.add(Task { weight: 10, ..hog(2) });
+    sim.run(SECOND);
+    assert!(sim.longest_wait(light) <= TIMING.max_slice, "{} ms", sim.longest_wait(light) / MS);
+}

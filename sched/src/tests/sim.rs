@@ -228,17 +228,17 @@ impl Sim {
         self.spread(cpu);
     }
 
-    /// Tells idle CPUs that may now run what waits in a CPU's queue: no more than there are tasks.
+    /// Tells an idle CPU that may now run what waits in a CPU's queue. It does not count as idle any more.
     fn spread(&mut self, cpu: usize) {
-        let own = self.cpus[cpu].domain;
-        let idle = |other: &usize| *other != cpu && self.cpus[*other].running.is_none();
+        let idle =
+            |other: &usize| *other != cpu && self.cpus[*other].running.is_none() && !self.cpus[*other].kicked;
         let may_run = |other: &usize| {
             let groups = self.queue(*other).borrow().adoptable(*other);
-            self.queues[own].borrow().lowest(*other, |group| groups.contains(group)).is_some()
+            self.queue(cpu).borrow().lowest(*other, |group| groups.contains(group)).is_some()
         };
-        let told = (0..self.cpus.len()).filter(idle).filter(may_run).take(self.queues[own].borrow().len());
-        let told: Vec<usize> = told.collect();
-        told.into_iter().for_each(|other| self.cpus[other].kicked = true);
+        if let Some(told) = (0..self.cpus.len()).filter(idle).find(may_run) {
+            self.cpus[told].kicked = true;
+        }
     }
 
     /// What the other queues have for a CPU, of these groups: the least virtual time, and whose; and the least floor of those who have something.
