@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn events_of_two_cpus_in_order() {
         let log = "skiboot\r\n\
-            [    1.000000] @trace 1 0000000000001300 0000000013000028 0000000000000ea0 0000000000000000\r\n\
+            [    1.000000] @trace 1 0000000000001300 0000000013000026 0000000000000002 0000000000000001\r\n\
             @trace 0 0000000000001201 0001000312010020 0000000000000008 0000000000000080\r\n\
             a guest \u{ff} prints\n\
             @trace 0 0000000000001000 0001000310000022 c000000000001234 8000000000001033";
@@ -99,7 +99,7 @@ mod tests {
             [
                 "         0.000 cpu0      3.1  entry at 0xc000000000001234 (privileged)",
                 "         1.001 cpu0      3.1  H_ENTER r4=0x80",
-                "         1.500 cpu1        -  host: interrupt 0xea0 (hypervisor virtualization)",
+                "         1.500 cpu1        -  wakes vCPU 2, for CPU 1",
             ]
         );
     }
