@@ -27,7 +27,8 @@ use crate::partitions::{self, Task};
 use crate::schedule::{self, Next};
 use crate::{cpus, epitaph, idle, log, percpu, terminal, trace};
 
-/// How soon a vCPU is preempted that has woken another one of its partition on the same CPU, which it may wait for: 50 µs.
+/// How soon a vCPU is preempted that has woken another one of its partition on the same CPU: 50 µs. It may wait for the other one,
+/// but may also still hold a lock that the other one will want.
 const HURRY: u64 = 25_600;
 
 /// What is known of each CPU from outside.
@@ -80,6 +81,8 @@ enum Leave {
     Preempted,
     /// It gives the rest of its time away; to this server, if there is one.
     Yield(Option<usize>),
+    /// This server is to have the CPU before it: it has been given something to do.
+    Handover(usize),
     /// It waits for this from now on.
     Wait(Waits),
     /// The partition is closed.
@@ -120,12 +123,14 @@ impl Cpu {
     /// been acknowledged before.
     fn receive(&mut self, running: Option<&Partition>) -> Received {
         let own = &CPUS[self.number];
-        let mut received = Received { any: own.look.swap(false, Ordering::SeqCst), kin: false };
+        let mut received = Received { any: own.look.swap(false, Ordering::SeqCst), kin: None };
         epitaph::stop_if_dying();
         while let Some(slot) = own.mailbox.take() {
             let Some(task) = partitions::task(slot) else { continue };
             received.any = true;
-            received.kin |= running.is_some_and(|p| core::ptr::eq(p, &*task.partition));
+            if running.is_some_and(|p| core::ptr::eq(p, &*task.partition)) {
+                received.kin = Some(task.server);
+            }
             self.welcome(task);
         }
         let now = timebase();
@@ -186,7 +191,7 @@ impl Cpu {
             let presence = task.partition.presence(vcpu);
             presence.whereabouts.run(self.number);
             let leave = self.occupy(&mut entry, &task, until);
-            if let Leave::Yield(Some(server)) = leave
+            if let Leave::Yield(Some(server)) | Leave::Handover(server) = leave
                 && !core::mem::replace(&mut given, true)
                 && let Some(other) = task.partition.core().vcpus.get(server)
                 && other.whereabouts.look().0 == Phase::Ready
@@ -247,8 +252,11 @@ impl Cpu {
         account.since.store(0, Ordering::Relaxed);
         vcpu.ran.fetch_add(ran, Ordering::Relaxed);
         account.busy.fetch_add(ran, Ordering::Relaxed);
-        let reason =
-            if matches!(leave, Leave::Preempted | Leave::Closed) { Reason::Preempted } else { Reason::Ceded };
+        let reason = if matches!(leave, Leave::Preempted | Leave::Handover(_) | Leave::Closed) {
+            Reason::Preempted
+        } else {
+            Reason::Ceded
+        };
         dispatch::leave(vcpu, partition.memory(), reason);
         // SAFETY: the registers are this vCPU's: nobody has used them since they were loaded.
         unsafe { context::save(self.features.generation, regs.context.get_mut()) };
@@ -261,6 +269,8 @@ impl Cpu {
     fn visits(&mut self, entry: &mut Entry<Task>, task: &Task, regs: &mut Vcpu, mut until: u64) -> Leave {
         let partition = &task.partition;
         let vcpu = &partition.vcpus[task.server];
+        // Who is to have the CPU when the time is up.
+        let mut heir = None;
         loop {
             let end = until.min(self.next_duty());
             #[cfg(feature = "selftest")]
@@ -269,6 +279,7 @@ impl Cpu {
             if regs.slice_end < end {
                 // It has given something to do to a vCPU that waits for a CPU.
                 until = regs.slice_end;
+                heir = Some(regs.hurry_for as usize);
             }
             let (call, left_at) = (Hcall(regs.gpr[3]), regs.left_at);
             let after = handle(exit, Guest { partition, vcpu, regs });
@@ -299,15 +310,20 @@ impl Cpu {
             if self.number == cpus::boot() {
                 terminal::service();
             }
-            if received.kin {
+            if let Some(server) = received.kin {
                 until = until.min(timebase() + HURRY);
+                heir = Some(server);
             }
             if timebase() >= until {
+                if let Some(server) = heir.take() {
+                    schedule::leave(self.number, entry);
+                    return Leave::Handover(server);
+                }
                 match schedule::go_on(self.number, entry) {
                     Some(later) => until = later,
                     None => return Leave::Preempted,
                 }
-            } else if received.any && schedule::give_way(self.number) {
+            } else if received.any && received.kin.is_none() && schedule::give_way(self.number) {
                 schedule::leave(self.number, entry);
                 return Leave::Preempted;
             }
@@ -356,7 +372,7 @@ impl Cpu {
         let presence = partition.presence(vcpu);
         entry.vtime = vcpu.vtime.load(Ordering::Relaxed);
         match leave {
-            Leave::Preempted => {
+            Leave::Preempted | Leave::Handover(_) => {
                 presence.whereabouts.ready();
                 schedule::enqueue(self.number, entry, Arrival::Preempted);
             }
@@ -408,8 +424,8 @@ impl Cpu {
 struct Received {
     /// Anything.
     any: bool,
-    /// A vCPU of the partition that runs there.
-    kin: bool,
+    /// A vCPU, by server number, of the partition that runs there.
+    kin: Option<usize>,
 }
 
 /// Does a vCPU have a reason to run, whatever it was woken for?

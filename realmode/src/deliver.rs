@@ -120,11 +120,12 @@ pub fn set_hdec(vcpu: &Vcpu, at: u64) {
 }
 
 /// Brings the end of the vCPU's stay forward: another vCPU of the partition, which waits for a CPU, has been given something to do,
-/// and may be waited for.
-pub fn hurry(vcpu: &mut Vcpu) {
+/// and may be waited for. Not at once: the caller may hold a lock that the other one will want.
+pub fn hurry(vcpu: &mut Vcpu, server: u32) {
     let soon = timebase().wrapping_add(HURRY_TICKS);
     if soon < vcpu.slice_end {
         vcpu.slice_end = soon;
+        vcpu.hurry_for = server;
         if !vcpu.watching_ee {
             set_hdec(vcpu, soon);
         }

@@ -175,6 +175,8 @@ pub struct Vcpu {
     pub watching_ee: bool,
     /// How long until it looks again, in timebase ticks.
     pub watch_ticks: u64,
+    /// The vCPU, by server number, for whose sake `slice_end` was brought forward.
+    pub hurry_for: u32,
     /// Registers that stay in the machine until another vCPU runs there.
     pub context: UnsafeCell<Context>,
 }
@@ -231,6 +233,7 @@ impl Vcpu {
             stats,
             watching_ee: false,
             watch_ticks: 0,
+            hurry_for: 0,
             context: UnsafeCell::new(Context::INITIAL),
         }
     }

@@ -52,7 +52,7 @@ pub fn wake(vcpu: &mut Vcpu, server: u64) {
     let other = usize::try_from(server).ok().and_then(|n| partition(vcpu).vcpus.get(n));
     match other.map(|other| host::wake(cpu_of(vcpu), other)) {
         Some(Woken::Handed(cpu)) => record(vcpu, What::Wake { server, cpu: cpu as u64 }),
-        Some(Woken::Waits) => hurry(vcpu),
+        Some(Woken::Waits) => hurry(vcpu, server as u32),
         Some(Woken::Rung) | None => {}
     }
 }
