@@ -219,6 +219,7 @@ pub fn next(cpu: usize) -> Next {
         Pick::Idle { until, kick } => (Next::Idle(until), kick),
     };
     kick.iter().filter(|other| *other != cpu).for_each(|other| host::look(cpu, other));
+    spread(cpu);
     next
 }
 

@@ -10,8 +10,10 @@
 //! 4. Otherwise, in a domain of one group at a time, it may move a task of any group here: [`Queue::invites`].
 //! 5. It [picks](Queue::pick).
 //!
-//! At the end of a slice it does the first two, for all groups, and may then let its task [go on](Queue::go_on). What waits is told to idle CPUs that
-//! [may adopt](Queue::may_adopt) it when it comes, and at the end of each slice: they do not look by themselves.
+//! At the end of a slice it does the first two, for all groups, and may then let its task [go on](Queue::go_on).
+//!
+//! Idle CPUs do not look by themselves. What waits in its queue a CPU tells to those that [may adopt](Queue::may_adopt) it: once it knows
+//! what it runs itself, when something comes while it runs, and when its task goes on.
 //!
 //! # Limits
 //! - Who has slept is put a little behind the [`floor`](Queue::floor), and no more: it is served soon, and has hoarded nothing.

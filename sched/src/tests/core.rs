@@ -266,8 +266,7 @@ fn a_free_core_is_not_taken_past_one_that_is_behind() {
     assert!(queue.prefers(0, 80 * MS));
 }
 
-/// A core tells others again and again of what waits while something else goes on: at first it may have told one of its own idle threads,
-/// which then could not run it.
+/// What waits while something else goes on is told again and again: who may run it has become idle since, or got another group.
 #[test]
 fn a_free_core_hears_of_what_waits_for_long() {
     let mut sim = Sim::new(2, 2, true);
@@ -276,4 +275,16 @@ fn a_free_core_hears_of_what_waits_for_long() {
     let light = sim.add(Task { weight: 10, ..hog(2) });
     sim.run(SECOND);
     assert!(sim.longest_wait(light) <= TIMING.max_slice, "{} ms", sim.longest_wait(light) / MS);
+}
+
+/// Others are told of what waits once it is known what the core runs: before that any of its own threads might do.
+#[test]
+fn a_free_core_takes_one_of_two_that_yield_to_each_other() {
+    let mut sim = Sim::new(2, 3, true);
+    sim.add(Task { does: Does::Sleeps { run: 1_356_801, sleep: 5_171_201 }, ..hog(1) });
+    sim.run(50 * MS);
+    let yields = |group, after| Task { does: Does::Yields { after }, ..hog(group) };
+    let two = [yields(2, 51_200), yields(1, 998_401)].map(|task| sim.add(task));
+    sim.run(SECOND);
+    assert!(two.iter().all(|task| sim.got(*task) > 800 * MS), "{:?}", two.map(|task| sim.got(task) / MS));
 }

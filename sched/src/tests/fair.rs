@@ -116,3 +116,25 @@ fn a_queue_that_is_far_behind_catches_up() {
     sim.run(2 * SECOND);
     assert_within(&shares(&mut sim, &tasks), &[645; 3], 10);
 }
+
+/// Idle CPUs are told of what comes at once, though all of it comes to one of them.
+#[test]
+fn many_that_come_to_one_cpu_are_spread_at_once() {
+    let mut sim = Sim::new(4, 1, false);
+    sim.run(MS);
+    let tasks: Vec<usize> = (0..4).map(|_| sim.add(hog(1))).collect();
+    sim.run(MS);
+    assert!(tasks.iter().all(|task| sim.got(*task) > 9 * MS / 10));
+}
+
+/// A timer wakes a task where another one runs that need not give way, while another CPU idles.
+#[test]
+fn who_wakes_at_a_busy_cpu_goes_to_an_idle_one() {
+    let mut sim = Sim::new(2, 1, false);
+    let [_, other] = [0, 1].map(|cpu| sim.add(Task { weight: 1000, allowed: CpuSet::one(cpu), ..hog(1) }));
+    sim.run(50 * MS);
+    let sleeper = sim.add(Task { does: Does::Sleeps { run: 3 * MS, sleep: MS }, ..hog(2) });
+    sim.change(other, Does::Sleeps { run: MS, sleep: SECOND });
+    sim.run(100 * MS);
+    assert!(sim.longest_wait(sleeper) < MS, "{} ms", sim.longest_wait(sleeper) / MS);
+}

@@ -149,6 +149,7 @@ impl Sim {
         }
     }
 
+    /// The timer of the CPU where it ran last wakes every second task, and somebody who looks for an idle CPU the others.
     fn wake_sleepers(&mut self) {
         while let Some(at) = self.asleep.iter().position(|(when, _)| *when <= self.now) {
             let (_, entry) = self.asleep.swap_remove(at);
@@ -156,7 +157,9 @@ impl Sim {
             (life.waits_since, life.just_woken) = (self.now, true);
             let may = |cpu: &usize| entry.allowed.contains(*cpu);
             let idle = |cpu: &usize| self.cpus[*cpu].running.is_none();
-            let cpu = (0..self.cpus.len()).filter(may).find(idle).unwrap_or(life.last_cpu);
+            let by_timer = entry.task % 2 == 0;
+            let chosen = (0..self.cpus.len()).filter(may).find(idle).filter(|_| !by_timer);
+            let cpu = chosen.unwrap_or(life.last_cpu);
             self.cpus[cpu].mailbox.push(entry);
             self.cpus[cpu].kicked = true;
         }
@@ -222,23 +225,26 @@ impl Sim {
         own.go_on(cpu, entry, best.map(|(vtime, _)| vtime), self.now)
     }
 
-    /// Puts a task into a CPU's queue.
+    /// Puts a task into a CPU's queue. A CPU that runs nothing chooses afterwards.
     fn enqueue(&mut self, cpu: usize, entry: Entry<usize>, arrival: Arrival) {
         self.queue(cpu).borrow_mut().enqueue(entry, arrival, self.now);
-        self.spread(cpu);
+        if self.queue(cpu).borrow().running(cpu).is_some() {
+            self.spread(cpu);
+        }
     }
 
-    /// Tells an idle CPU that may now run what waits in a CPU's queue. It does not count as idle any more.
+    /// Tells idle CPUs that may now run what waits in a CPU's queue: no more than there are tasks.
     fn spread(&mut self, cpu: usize) {
+        let own = self.queue(cpu).borrow();
         let idle =
             |other: &usize| *other != cpu && self.cpus[*other].running.is_none() && !self.cpus[*other].kicked;
         let may_run = |other: &usize| {
             let groups = self.queue(*other).borrow().adoptable(*other);
-            self.queue(cpu).borrow().lowest(*other, |group| groups.contains(group)).is_some()
+            own.lowest(*other, |group| groups.contains(group)).is_some()
         };
-        if let Some(told) = (0..self.cpus.len()).filter(idle).find(may_run) {
-            self.cpus[told].kicked = true;
-        }
+        let told = (0..self.cpus.len()).filter(idle).filter(may_run).take(own.len()).collect::<Vec<_>>();
+        drop(own);
+        told.into_iter().for_each(|other| self.cpus[other].kicked = true);
     }
 
     /// What the other queues have for a CPU, of these groups: the least virtual time, and whose; and the least floor of those who have something.
@@ -251,8 +257,14 @@ impl Sim {
         (offers.into_iter().min(), floor.unwrap_or(0))
     }
 
-    /// Finds a CPU something to run: of another queue if that is further behind than its own.
+    /// Finds a CPU something to run, and tells others of what it leaves.
     fn choose(&mut self, cpu: usize) {
+        self.next(cpu);
+        self.spread(cpu);
+    }
+
+    /// What another queue has if that is further behind than its own.
+    fn next(&mut self, cpu: usize) {
         let own = self.cpus[cpu].domain;
         let groups = self.queues[own].borrow().adoptable(cpu);
         let (best, floor) = self.offers(cpu, groups);
