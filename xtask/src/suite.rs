@@ -532,8 +532,9 @@ impl Talk {
         let mut typist = machine.input().map(Typist::new);
         let deadline = Instant::now() + case.timeout * SLACK;
         let mut talk = Self { console: Vec::new(), ended: false, crash: None, steps: 0 };
-        let mut matched = 0;
-        loop {
+        // What comes before is matched, or has been searched in vain.
+        let mut searched = 0;
+        while Instant::now() < deadline {
             match machine.next(Some(deadline)) {
                 Event::Output(bytes) => talk.console.extend(bytes),
                 Event::Timeout => break,
@@ -543,8 +544,11 @@ impl Talk {
                 }
             }
             while let Some(step) = case.script.get(talk.steps) {
-                let Some(at) = find(&talk.console[matched..], step.expect.as_bytes()) else { break };
-                matched += at + step.expect.len();
+                let Some(at) = find(&talk.console[searched..], step.expect.as_bytes()) else {
+                    searched = searched.max((talk.console.len() + 1).saturating_sub(step.expect.len()));
+                    break;
+                };
+                searched += at + step.expect.len();
                 talk.steps += 1;
                 if let Some(typist) = &mut typist {
                     typist.send(step.send);
