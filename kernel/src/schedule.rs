@@ -17,9 +17,9 @@ use crate::partition::TIMEBASE_HZ;
 use crate::partitions::Task;
 use crate::sync::{Lock, Rank};
 
-/// Each of a few tasks has a turn within 10 ms, of half a millisecond at least.
+/// Each of a few tasks has a turn within 6 ms, of a quarter of a millisecond at least.
 const TIMING: Timing =
-    Timing { period: TIMEBASE_HZ / 100, min_slice: TIMEBASE_HZ / 2000, max_slice: TIMEBASE_HZ / 100 };
+    Timing { period: TIMEBASE_HZ / 160, min_slice: TIMEBASE_HZ / 4000, max_slice: TIMEBASE_HZ / 100 };
 
 /// CPUs that share a run queue.
 struct Domain {
