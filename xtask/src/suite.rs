@@ -432,13 +432,20 @@ impl Run {
         let name = format!("{}-{}", self.case.name, self.place().replace(' ', "-"));
         let log = shell::work_dir("log").map_err(|failure| failure.message)?;
         let (console_log, error_log) = (log.join(format!("{name}.txt")), log.join(format!("{name}.err")));
-        let outcome = self.prepare(things, &name).and_then(|(command, files)| {
+        let talk = || {
+            let (command, files) = self.prepare(things, &name)?;
             let errors = File::create(&error_log)
                 .map_err(|error| Failure::new(format!("{}: {error}", error_log.display())))?;
             let talk = Talk::hold(command, errors, &self.case);
             drop(files);
             talk
-        });
+        };
+        let mut outcome = talk();
+        // Now and then firmware loses itself when its processors really run at the same time, and the machine resets: that says
+        // nothing about the hypervisor, which has not been entered.
+        if self.case.mttcg && outcome.as_ref().is_ok_and(Talk::ended_in_firmware) {
+            outcome = talk();
+        }
         let talk = outcome.map_err(|failure| failure.message)?;
         let _ = std::fs::write(&console_log, &talk.console);
         self.judge(&talk).map_err(|why| {
@@ -527,6 +534,12 @@ struct Talk {
 }
 
 impl Talk {
+    /// The machine has ended by itself, and the hypervisor has not said a word.
+    fn ended_in_firmware(&self) -> bool {
+        let entered = b"INIT: Starting kernel";
+        self.ended && self.crash.is_none() && find(&self.console, entered).is_none()
+    }
+
     fn hold(command: Command, errors: File, case: &Case) -> Result<Self, Failure> {
         let mut machine = qemu::Machine::start(command, Stdio::piped(), errors.into())?;
         let mut typist = machine.input().map(Typist::new);
