@@ -16,12 +16,15 @@ use core::fmt;
 pub mod cpio;
 mod manifest;
 mod parse;
+mod pci;
 mod size;
+pub mod tables;
 
 pub use manifest::{
-    DEFAULT_WEIGHT, Hypervisor, Lines, MAX_CMDLINE, MAX_VCPUS, MAX_WEIGHT, MEMORY_GRANULE, MIN_MEMORY,
-    MONITOR, Manifest, ManifestError, Partition,
+    DEFAULT_WEIGHT, Device, Hypervisor, Lines, MAX_CMDLINE, MAX_MEMORY, MAX_VCPUS, MAX_WEIGHT,
+    MEMORY_GRANULE, MIN_MEMORY, MIN_RESERVE, MONITOR, Manifest, ManifestError, Partition,
 };
+pub use pci::PciAddress;
 pub use size::{Size, SizeError, parse_size};
 
 /// The manifest's name inside the archive.

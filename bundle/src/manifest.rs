@@ -4,10 +4,13 @@
 //! [hypervisor]
 //! console = "debian"         # the partition that the console starts on, or "monitor"
 //! core-scheduling = false    # the threads of a core only ever run one partition at a time
+//! reserve = "4M"             # host memory that partitions leave to the hypervisor; at least 4M, a multiple of 64K
+//! merge = false              # true: merge identical pages from the start, not only after `merge on`
 //!
 //! [[partition]]
 //! name = "debian"            # letters, digits, '-', '_' and '.'; each name once, and not "monitor"
-//! memory = "512M"            # a multiple of 64K, at least 16M
+//! memory = "512M"            # a multiple of 64K, 16M to 512G; the host's is only taken for what is used of it
+//! limit = "256M"             # the most host memory it may have to itself; a multiple of 64K, 16M to all its memory
 //! vcpus = 1
 //! weight = 100               # its share of CPU time, against the others' (1 to 10000)
 //! cpus = "0-1,3"             # the host CPUs that it may run on
@@ -15,13 +18,17 @@
 //! kernel = "vmlinux"         # files of the archive
 //! initrd = "initrd.img"      # optional
 //! cmdline = "console=hvc0"
-//! huge-pages = false         # back the memory with 16M pages
+//! huge-pages = false         # back the memory with 16M pages, which are not merged
+//! merge = true               # its pages may be merged with identical ones of other partitions that say so
+//!
+//! [[partition.device]]       # a device of the host that it has to itself; any number of them
+//! pci = "0000:01:00.0"       # domain:bus:device.function, in hexadecimal; each device once in the whole manifest
 //! ```
 //! `name`, `memory` and `kernel` must be given, for one partition at least. The others default to what is shown, except for no
-//! initrd, an empty command line, any host CPU, and the console on the first partition. Anything else is an error that names the
-//! line.
+//! limit, no initrd, an empty command line, any host CPU, no device, and the console on the first partition. Anything else is an
+//! error that names the line.
 
-use crate::Size;
+use crate::{PciAddress, Size};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -32,6 +39,12 @@ use sched::CpuSet;
 pub const MEMORY_GRANULE: u64 = 64 << 10;
 /// The least memory a partition can have: room for a device tree, a hashed page table's worth of mappings and a small program.
 pub const MIN_MEMORY: u64 = 16 << 20;
+/// The most memory a partition can have. Real addresses above it are left for what is no memory; of a terabyte, which is what
+/// guests reach untranslated, that is half.
+pub const MAX_MEMORY: u64 = 512 << 30;
+/// The least memory that is kept for the hypervisor, and what is kept if the manifest does not say: without some it could not
+/// even stop a partition for which there is none.
+pub const MIN_RESERVE: u64 = 4 << 20;
 /// The most virtual CPUs a partition can ask for.
 pub const MAX_VCPUS: u32 = 128;
 /// The longest guest command line in bytes: what Linux keeps of one on this architecture.
@@ -53,12 +66,22 @@ pub struct Manifest {
 }
 
 /// The `[hypervisor]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hypervisor {
     /// What the console starts on: the name of a partition, or [`MONITOR`]. `None`: not said.
     pub console: Option<String>,
     /// Whether the threads of a core only ever run virtual CPUs of one partition at a time, where the machine leaves the choice.
     pub core_scheduling: bool,
+    /// Bytes of the host's memory that partitions leave alone; [`MIN_RESERVE`] at least, whole [`MEMORY_GRANULE`]s.
+    pub reserve: u64,
+    /// Whether identical pages of partitions are merged from the start.
+    pub merge: bool,
+}
+
+impl Default for Hypervisor {
+    fn default() -> Self {
+        Self { console: None, core_scheduling: false, reserve: MIN_RESERVE, merge: false }
+    }
 }
 
 /// One `[[partition]]`.
@@ -68,6 +91,8 @@ pub struct Partition {
     pub name: String,
     /// Bytes of memory.
     pub memory: u64,
+    /// How many bytes of the host's memory it may have to itself at most; no more than `memory`. `None`: as many as it can use.
+    pub limit: Option<u64>,
     /// Number of virtual CPUs.
     pub vcpus: u32,
     /// Its share of CPU time, in proportion to the other partitions' weights.
@@ -84,8 +109,27 @@ pub struct Partition {
     pub cmdline: String,
     /// Whether to back the memory with 16 MiB pages.
     pub huge_pages: bool,
+    /// Whether its pages may be merged with identical ones of other partitions.
+    pub merge: bool,
+    /// The host's devices that it has to itself.
+    pub devices: Vec<Device>,
     /// Where the manifest says this.
     pub lines: Lines,
+}
+
+/// One `[[partition.device]]`.
+#[derive(Debug, Clone, Copy, Eq)]
+pub struct Device {
+    /// The device.
+    pub pci: PciAddress,
+    /// The manifest's line, as in [`Lines`]: it does not count in comparisons.
+    pub line: usize,
+}
+
+impl PartialEq for Device {
+    fn eq(&self, other: &Self) -> bool {
+        self.pci == other.pci
+    }
 }
 
 /// The manifest's lines of a partition's values, counted from 1; 0 for what is not from a text. They are for messages about what
@@ -96,6 +140,8 @@ pub struct Lines {
     pub name: usize,
     /// Of `memory`.
     pub memory: usize,
+    /// Of `limit`.
+    pub limit: usize,
     /// Of `cpus`.
     pub cpus: usize,
     /// Of `kernel`.
@@ -135,6 +181,7 @@ impl Partition {
         Self {
             name: name.to_string(),
             memory,
+            limit: None,
             vcpus: 1,
             weight: DEFAULT_WEIGHT,
             cpus: None,
@@ -143,6 +190,8 @@ impl Partition {
             initrd: None,
             cmdline: String::new(),
             huge_pages: false,
+            merge: true,
+            devices: Vec::new(),
             lines: Lines::default(),
         }
     }
@@ -171,6 +220,12 @@ impl Hypervisor {
         if self.core_scheduling {
             line(&mut text, "core-scheduling", "true");
         }
+        if self.reserve != Self::default().reserve {
+            line(&mut text, "reserve", quoted(&Size(self.reserve).to_string()));
+        }
+        if self.merge {
+            line(&mut text, "merge", "true");
+        }
         text
     }
 }
@@ -181,6 +236,9 @@ impl Partition {
         let default = Self::new(&self.name, self.memory, &self.kernel);
         line(&mut text, "name", quoted(&self.name));
         line(&mut text, "memory", quoted(&Size(self.memory).to_string()));
+        if let Some(limit) = self.limit {
+            line(&mut text, "limit", quoted(&Size(limit).to_string()));
+        }
         if self.vcpus != default.vcpus {
             line(&mut text, "vcpus", self.vcpus);
         }
@@ -202,6 +260,13 @@ impl Partition {
         }
         if self.huge_pages != default.huge_pages {
             line(&mut text, "huge-pages", self.huge_pages);
+        }
+        if self.merge != default.merge {
+            line(&mut text, "merge", self.merge);
+        }
+        for device in &self.devices {
+            text.push_str("[[partition.device]]\n");
+            line(&mut text, "pci", quoted(&device.pci.to_string()));
         }
         text
     }

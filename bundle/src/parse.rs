@@ -1,10 +1,10 @@
 //! Reading the manifest: from text to values that have been checked.
 
 use crate::manifest::{
-    DEFAULT_WEIGHT, Hypervisor, Lines, MAX_CMDLINE, MAX_VCPUS, MAX_WEIGHT, MEMORY_GRANULE, MIN_MEMORY,
-    MONITOR, Manifest, ManifestError, Partition, quoted,
+    DEFAULT_WEIGHT, Device, Hypervisor, Lines, MAX_CMDLINE, MAX_MEMORY, MAX_VCPUS, MAX_WEIGHT,
+    MEMORY_GRANULE, MIN_MEMORY, MIN_RESERVE, MONITOR, Manifest, ManifestError, Partition, quoted,
 };
-use crate::{Size, parse_size};
+use crate::{PciAddress, Size, parse_size};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -28,6 +28,9 @@ struct RawHypervisor {
     console: Option<Spanned<String>>,
     #[serde(default)]
     core_scheduling: bool,
+    reserve: Option<Spanned<String>>,
+    #[serde(default)]
+    merge: bool,
 }
 
 #[derive(Deserialize)]
@@ -35,6 +38,7 @@ struct RawHypervisor {
 struct RawPartition {
     name: Spanned<String>,
     memory: Spanned<String>,
+    limit: Option<Spanned<String>>,
     vcpus: Option<Spanned<i64>>,
     weight: Option<Spanned<i64>>,
     cpus: Option<Spanned<String>>,
@@ -44,6 +48,15 @@ struct RawPartition {
     cmdline: Option<Spanned<String>>,
     #[serde(default)]
     huge_pages: bool,
+    merge: Option<bool>,
+    #[serde(default)]
+    device: Vec<RawDevice>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawDevice {
+    pci: Spanned<String>,
 }
 
 /// Where in the text something is wrong, and what.
@@ -96,7 +109,7 @@ impl Manifest {
         let mut partitions: Vec<Partition> = Vec::with_capacity(raw.partition.len());
         for raw in raw.partition {
             let at = raw.name.span().start;
-            let partition = raw.check(text, &exists)?;
+            let partition = raw.check(text, &exists, &partitions)?;
             if partitions.iter().any(|other| other.name == partition.name) {
                 return Err((
                     at,
@@ -126,19 +139,30 @@ impl RawHypervisor {
                 return Err((console.span().start, reason));
             }
         }
+        let default = Hypervisor::default();
+        let reserve = |text| size("reserve", text, MIN_RESERVE, "the hypervisor");
         Ok(Hypervisor {
+            reserve: self.reserve.as_ref().map_or(Ok(default.reserve), reserve)?,
             console: self.console.map(Spanned::into_inner),
             core_scheduling: self.core_scheduling,
+            merge: self.merge,
         })
     }
 }
 
 impl RawPartition {
-    fn check(self, text: &str, exists: &impl Fn(&str) -> bool) -> Result<Partition, Fault> {
+    /// `others` are the partitions above it.
+    fn check(
+        self,
+        text: &str,
+        exists: &impl Fn(&str) -> bool,
+        others: &[Partition],
+    ) -> Result<Partition, Fault> {
         let line = |value: &Spanned<String>| line_of(text, value.span().start);
         let lines = Lines {
             name: line(&self.name),
             memory: line(&self.memory),
+            limit: self.limit.as_ref().map_or(0, line),
             cpus: self.cpus.as_ref().map_or(0, line),
             kernel: line(&self.kernel),
             initrd: self.initrd.as_ref().map_or(0, line),
@@ -147,9 +171,11 @@ impl RawPartition {
             file if exists(file) => Ok(file.clone()),
             file => Err((name.span().start, format!("{key}: the archive has no file \"{file}\""))),
         };
+        let memory = memory(&self.memory)?;
         Ok(Partition {
             name: name(&self.name)?,
-            memory: memory(&self.memory)?,
+            memory,
+            limit: self.limit.as_ref().map(|written| limit(written, memory)).transpose()?,
             vcpus: number("vcpus", self.vcpus.as_ref(), 1, MAX_VCPUS)?,
             weight: number("weight", self.weight.as_ref(), DEFAULT_WEIGHT, MAX_WEIGHT)?,
             cpus: self.cpus.as_ref().map(cpus).transpose()?,
@@ -158,6 +184,8 @@ impl RawPartition {
             initrd: self.initrd.as_ref().map(|initrd| file("initrd", initrd)).transpose()?,
             cmdline: self.cmdline.as_ref().map(cmdline).transpose()?.unwrap_or_default(),
             huge_pages: self.huge_pages,
+            merge: self.merge.unwrap_or(true),
+            devices: devices(text, &self.device, others)?,
             lines,
         })
     }
@@ -177,16 +205,59 @@ fn name(written: &Spanned<String>) -> Result<String, Fault> {
 }
 
 fn memory(written: &Spanned<String>) -> Result<u64, Fault> {
-    let text = written.get_ref();
-    let wrong = |reason: &dyn fmt::Display| (written.span().start, format!("memory: \"{text}\": {reason}"));
-    let memory = parse_size(text).map_err(|error| wrong(&error))?;
-    if memory < MIN_MEMORY {
-        return Err(wrong(&format_args!("a partition needs at least {}", Size(MIN_MEMORY))));
-    }
-    if !memory.is_multiple_of(MEMORY_GRANULE) {
-        return Err(wrong(&format_args!("not a multiple of {}", Size(MEMORY_GRANULE))));
+    let memory = size("memory", written, MIN_MEMORY, "a partition")?;
+    if memory > MAX_MEMORY {
+        return Err(wrong(
+            "memory",
+            written,
+            &format_args!("a partition can have at most {}", Size(MAX_MEMORY)),
+        ));
     }
     Ok(memory)
+}
+
+/// The limit of a partition with that much memory.
+fn limit(written: &Spanned<String>, memory: u64) -> Result<u64, Fault> {
+    let limit = size("limit", written, MIN_MEMORY, "a partition")?;
+    if limit > memory {
+        let reason = format_args!("more than the partition's memory of {}", Size(memory));
+        return Err(wrong("limit", written, &reason));
+    }
+    Ok(limit)
+}
+
+/// A number of bytes in whole pages, of which `who` needs at least so many.
+fn size(key: &str, written: &Spanned<String>, least: u64, who: &str) -> Result<u64, Fault> {
+    let size = parse_size(written.get_ref()).map_err(|error| wrong(key, written, &error))?;
+    if size < least {
+        return Err(wrong(key, written, &format_args!("{who} needs at least {}", Size(least))));
+    }
+    if !size.is_multiple_of(MEMORY_GRANULE) {
+        return Err(wrong(key, written, &format_args!("not a multiple of {}", Size(MEMORY_GRANULE))));
+    }
+    Ok(size)
+}
+
+/// What is wrong with a text, which the message repeats.
+fn wrong(key: &str, written: &Spanned<String>, reason: &dyn fmt::Display) -> Fault {
+    (written.span().start, format!("{key}: \"{}\": {reason}", written.get_ref()))
+}
+
+/// A partition's devices: of the whole manifest, each only once.
+fn devices(text: &str, written: &[RawDevice], others: &[Partition]) -> Result<Vec<Device>, Fault> {
+    let mut devices: Vec<Device> = Vec::with_capacity(written.len());
+    for RawDevice { pci } in written {
+        let Some(address) = PciAddress::parse(pci.get_ref()) else {
+            return Err(wrong("pci", pci, &"not a device's address, as in 0000:01:00.0"));
+        };
+        let elsewhere = others.iter().flat_map(|other| &other.devices);
+        if let Some(other) = elsewhere.chain(&devices).find(|other| other.pci == address) {
+            let reason = format!("pci: {address} is given away in line {} already", other.line);
+            return Err((pci.span().start, reason));
+        }
+        devices.push(Device { pci: address, line: line_of(text, pci.span().start) });
+    }
+    Ok(devices)
 }
 
 /// A number between 1 and `most`.
@@ -239,168 +310,4 @@ fn one_line(reason: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    extern crate std;
-    use super::*;
-
-    fn parse(text: &str) -> Result<Manifest, String> {
-        let exists = |name: &str| ["vmlinux", "initrd.img"].contains(&name);
-        Manifest::parse("partitions.toml", text, exists).map_err(|error| error.to_string())
-    }
-
-    const GOOD: &str = "[[partition]]\nname = \"a\"\nmemory = \"64M\"\nkernel = \"vmlinux\"\n";
-
-    /// Writes `line` as line 5, after a partition that is otherwise good.
-    fn fails(line: &str, reason: &str) {
-        let error = parse(&format!("{GOOD}{line}\n")).unwrap_err();
-        assert!(error.starts_with("partitions.toml:5: "), "{error}");
-        assert!(error.contains(reason), "{error}");
-        assert!(!error.contains('\n'), "{error}");
-    }
-
-    #[test]
-    fn defaults() {
-        let manifest = parse(GOOD).unwrap();
-        let expected = Partition {
-            name: "a".into(),
-            memory: 64 << 20,
-            vcpus: 1,
-            weight: 100,
-            cpus: None,
-            start: true,
-            kernel: "vmlinux".into(),
-            initrd: None,
-            cmdline: String::new(),
-            huge_pages: false,
-            lines: Lines::default(),
-        };
-        assert_eq!(manifest.partitions, [expected]);
-        assert_eq!(manifest.hypervisor, Hypervisor { console: None, core_scheduling: false });
-        assert_eq!(parse(&format!("[hypervisor]\n{GOOD}")).unwrap(), manifest);
-        assert_eq!(manifest.to_toml(), GOOD);
-    }
-
-    #[test]
-    fn writes_what_it_reads() {
-        let first = Partition {
-            vcpus: 4,
-            weight: 250,
-            cpus: CpuSet::parse("0-1,3"),
-            start: false,
-            initrd: Some("initrd.img".into()),
-            cmdline: "a=\"b c\" \\ é \u{7f}\t\n".into(),
-            huge_pages: true,
-            ..Partition::new("first", (1 << 30) + (64 << 10), "vmlinux")
-        };
-        let second = Partition { name: "second".into(), initrd: None, ..first.clone() };
-        let hypervisor = Hypervisor { console: Some("second".into()), core_scheduling: true };
-        let manifest = Manifest { hypervisor, partitions: [first, second].into() };
-        assert_eq!(parse(&manifest.to_toml()).unwrap(), manifest);
-    }
-
-    #[test]
-    fn remembers_lines() {
-        let text = format!("# a comment\n{GOOD}\n{GOOD}cpus = \"1\"\ninitrd = \"initrd.img\"\n")
-            .replacen("\"a\"", "\"b\"", 1);
-        let [b, a] = &parse(&text).unwrap().partitions[..] else { panic!("two partitions") };
-        let Lines { name, memory, cpus, kernel, initrd } = b.lines;
-        assert_eq!((name, memory, cpus, kernel, initrd), (3, 4, 0, 5, 0));
-        let Lines { name, memory, cpus, kernel, initrd } = a.lines;
-        assert_eq!((name, memory, cpus, kernel, initrd), (8, 9, 11, 10, 12));
-    }
-
-    #[test]
-    fn each_error_names_its_line() {
-        fails("colour = 1", "unknown field `colour`");
-        fails("vcpus = 0", "vcpus: 0 is not between 1 and 128");
-        fails("vcpus = -1", "vcpus: -1 is not");
-        fails("vcpus = 4294967297", "vcpus: 4294967297 is not");
-        fails("vcpus = \"1\"", "invalid type");
-        fails("weight = 0", "weight: 0 is not between 1 and 10000");
-        fails("weight = 10001", "weight: 10001 is not between 1 and 10000");
-        fails("cpus = \"0-\"", "cpus: \"0-\": not a list of CPU numbers below 256, as in 0-3,8");
-        fails("cpus = \"256\"", "cpus: \"256\": not a list");
-        fails("cpus = \"\"", "cpus: \"\": not a list");
-        fails("cpus = 0", "invalid type");
-        fails("start = \"yes\"", "invalid type");
-        fails("huge-pages = 1", "invalid type");
-        fails("initrd = \"none\"", "initrd: the archive has no file \"none\"");
-        fails("cmdline = \"\\u0000\"", "NUL");
-        fails(&format!("cmdline = \"{}\"", "x".repeat(MAX_CMDLINE + 1)), "longer than 2047");
-        fails("name = \"b\"", "duplicate key");
-        fails("nonsense", "");
-        fails("x = \"\\q\"", "");
-        fails("[other]", "unknown field `other`");
-    }
-
-    #[test]
-    fn values_in_place() {
-        for (from, to, expected) in [
-            ("64M", "15M", "3: memory: \"15M\": a partition needs at least 16M"),
-            ("64M", "0", "3: memory: \"0\": a partition needs"),
-            ("64M", "16777217", "3: memory: \"16777217\": not a multiple of 64K"),
-            ("64M", "64X", "3: memory: \"64X\": not a size"),
-            ("64M", "99999999999G", "3: memory: \"99999999999G\": more than 64 bits"),
-            ("\"64M\"", "64", "3: invalid type"),
-            ("\"a\"", "\"\"", "2: name: use"),
-            ("\"a\"", "\"a b\"", "2: name: use"),
-            ("\"a\"", "\"monitor\"", "2: name: \"monitor\" is the hypervisor's own"),
-            ("vmlinux", "vmlinuz", "4: kernel: the archive has no file \"vmlinuz\""),
-            ("memory = \"64M\"\n", "", "1: missing field `memory`"),
-            (GOOD, "", "1: no [[partition]] is defined"),
-        ] {
-            let error = parse(&GOOD.replace(from, to)).unwrap_err();
-            assert!(error.starts_with(&format!("partitions.toml:{expected}")), "{error}");
-        }
-        let error = parse(&format!("{GOOD}{GOOD}")).unwrap_err();
-        assert_eq!(error, "partitions.toml:6: name: another partition is called \"a\" already");
-    }
-
-    #[test]
-    fn the_hypervisors_table() {
-        for (line, expected) in [
-            ("console = \"a\"", Hypervisor { console: Some("a".into()), core_scheduling: false }),
-            ("console = \"monitor\"", Hypervisor { console: Some(MONITOR.into()), core_scheduling: false }),
-            ("core-scheduling = true", Hypervisor { console: None, core_scheduling: true }),
-            ("core-scheduling = false", Hypervisor::default()),
-        ] {
-            assert_eq!(parse(&format!("[hypervisor]\n{line}\n{GOOD}")).unwrap().hypervisor, expected);
-            // TOML leaves the order of tables free.
-            assert_eq!(parse(&format!("{GOOD}[hypervisor]\n{line}\n")).unwrap().hypervisor, expected);
-        }
-        for (line, reason) in [
-            ("speed = 1", "unknown field `speed`"),
-            ("console = \"b\"", "console: \"b\" is neither a partition's name nor \"monitor\""),
-            ("console = true", "invalid type"),
-            ("core-scheduling = 1", "invalid type"),
-        ] {
-            let error = parse(&format!("[hypervisor]\n{line}\n{GOOD}")).unwrap_err();
-            assert!(error.starts_with(&format!("partitions.toml:2: {reason}")), "{error}");
-        }
-    }
-
-    #[test]
-    fn renames_files_in_place() {
-        let text = "[[partition]]\nname = 'vmlinux' # vmlinux\nkernel = '../vmlinux' # ../vmlinux\nmemory = \"64M\"\n\
-                    initrd=\"a\\u0062\"\n[[partition]]\nname='b'\nmemory='1G'\nkernel='keep'";
-        let short = |name: &str| match name {
-            "../vmlinux" => "new \"1\"".to_string(),
-            "ab" => "new 2".to_string(),
-            "keep" => "keep".to_string(),
-            other => panic!("{other} is not a file"),
-        };
-        let expected =
-            text.replacen("'../vmlinux'", r#""new \"1\"""#, 1).replace("\"a\\u0062\"", "\"new 2\"");
-        assert_eq!(Manifest::rename_files("m", text, short).unwrap(), expected);
-
-        let long = text.replace("'keep'", "\"\"\"\nkeep\"\"\"");
-        let error = Manifest::rename_files("m", &long, short).unwrap_err().to_string();
-        assert_eq!(error, "m:9: a file's name must be on one line");
-        assert!(Manifest::rename_files("m", "x", short).is_err());
-    }
-
-    #[test]
-    fn deep_nesting_is_an_error() {
-        assert!(parse(&format!("x = {}", "[".repeat(100_000))).is_err());
-    }
-}
+mod tests;

@@ -7,7 +7,9 @@
 
 pub mod console;
 pub mod context;
+pub mod copies;
 pub mod cpu;
+pub mod device;
 pub mod hcall;
 pub mod insn;
 pub mod mem;

@@ -119,15 +119,15 @@ pub(crate) const fn ram_flags(r: u64) -> u64 {
 /// actual page size.
 #[inline(always)]
 pub(crate) const fn ram_r(guest: u64, low: u64, host: u64, view: PageView) -> u64 {
-    let r = (ram_flags(guest) & (!HpteR::RPN | low)) | host;
-    // What cannot be stored to is not changed, whatever the guest says of it.
-    if view.is_writable() { r } else { read_only(r) & !HpteR::C }
+    // C is left to the hardware, whatever the guest says of it: so it says that there was a store.
+    let r = (ram_flags(guest) & (!HpteR::RPN | low) & !HpteR::C) | host;
+    if view.is_writable() { r } else { read_only(r) }
 }
 
-/// Dword 1 of an absent entry: no real page, but the page size.
+/// Dword 1 of an absent entry: no real page, but the page size; and no R and C, for nobody has used it.
 #[inline]
 pub(crate) const fn absent_r(guest: u64, low: u64) -> u64 {
-    guest & (!HpteR::RPN | low)
+    guest & (!HpteR::RPN | low) & !(HpteR::R | HpteR::C)
 }
 
 /// Does PP allow it under this storage key?

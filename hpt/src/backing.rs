@@ -8,10 +8,10 @@ use power::hpte::page_sizes;
 use power::{GuestReal, HostReal, HpteR, PteIndex};
 
 use crate::access::{pp_writable, ram_r, read_only};
-use crate::entry::{ABSENT, LINKED, LOCK, VALID};
+use crate::entry::{ABSENT, LINKED, VALID};
 use crate::machine::Machine;
 use crate::mmu::{GuestMmu, RC};
-use crate::page::{Page, PageState, PageView, Protection, SlotKind, Usage};
+use crate::page::{Page, PageState, PageView, Protection, Usage};
 use crate::sync::Ordering;
 use crate::table::Entry;
 
@@ -119,6 +119,58 @@ impl GuestMmu<'_> {
         Ok((host, page.take_usage()))
     }
 
+    /// Gives a populated page other memory, or makes it private or shared where it is, whatever it was; its protection stays. Answers what it was.
+    pub fn replace<M: Machine>(
+        &self,
+        m: &M,
+        real: GuestReal,
+        state: PageState,
+        host: HostReal,
+    ) -> Result<PageView, BackingError> {
+        let page = self.ram_page(real)?;
+        self.check_host(host)?;
+        let view = lock(page);
+        if view.host().is_none() || state == PageState::NotPopulated {
+            page.unlock(view);
+            return Err(BackingError::WrongState(view));
+        }
+        self.change(m, page, view.with_backing(state, host), false);
+        Ok(view)
+    }
+
+    /// Makes a page what it was at another time, whatever it is: backing and protection. Answers what it was until now. Its R and C stay.
+    pub fn restore<M: Machine>(
+        &self,
+        m: &M,
+        real: GuestReal,
+        saved: PageView,
+    ) -> Result<PageView, BackingError> {
+        let page = self.ram_page(real)?;
+        self.check_host(HostReal(saved.host_bits()))?;
+        let view = lock(page);
+        self.change(m, page, saved, false);
+        Ok(view)
+    }
+
+    /// Has a page been used since that was last taken ([`GuestMmu::harvest`], [`Page::take_usage`])? Looks at R and C of its entries, too, and changes
+    /// nothing. A store that is made meanwhile may be missing; who has excluded those gets all.
+    pub fn usage_now(&self, real: GuestReal) -> Result<Usage, BackingError> {
+        let page = self.ram_page(real)?;
+        let view = lock(page);
+        let mut rc = 0;
+        let mut link = page.head();
+        // A chain has no more entries than the table.
+        for _ in 0..self.hpt.len() {
+            let Some(entry) = self.on_chain(link) else { break };
+            // Whoever clears them has added them to the page before. Those of an absent entry are clear.
+            rc |= entry.hpte.r.load(Ordering::Acquire);
+            link = entry.rev.forward.load(Ordering::Relaxed);
+        }
+        let usage = page.usage_with(rc);
+        page.unlock(view);
+        Ok(usage)
+    }
+
     /// Has a page been used since this was last asked? Takes R and C of its entries, too; the guest goes on seeing them.
     pub fn harvest<M: Machine>(&self, m: &M, real: GuestReal) -> Result<Usage, BackingError> {
         let page = self.ram_page(real)?;
@@ -151,23 +203,21 @@ impl GuestMmu<'_> {
 
     /// One pass over a locked page's chain; answers the entry that somebody else holds, if any.
     fn walk<M: Machine>(&self, m: &M, page: &Page, view: PageView, harvest: bool) -> Option<Entry<'_>> {
-        let head = page.head();
-        let mut link = head;
+        let mut link = page.head();
         // A chain has no more entries than the table.
         for _ in 0..self.hpt.len() {
-            if link & LINKED == 0 {
-                return None;
-            }
-            let entry = self.hpt.entry(PteIndex((link & !LINKED) as u64))?;
+            let entry = self.on_chain(link)?;
             let Some(raw_v) = entry.hpte.try_lock() else { return Some(entry) };
             let raw_v = self.conform(m, page, view, &entry, raw_v, harvest);
             entry.hpte.unlock(raw_v);
             link = entry.rev.forward.load(Ordering::Relaxed);
-            if link == head {
-                return None;
-            }
         }
         None
+    }
+
+    /// The entry that a link leads to.
+    fn on_chain(&self, link: u32) -> Option<Entry<'_>> {
+        if link & LINKED == 0 { None } else { self.hpt.entry(PteIndex(u64::from(link & !LINKED))).ok() }
     }
 
     /// Makes a locked entry conform to its page; answers its raw dword 0.
@@ -211,97 +261,6 @@ impl GuestMmu<'_> {
         };
         entry.hpte.r.store(self.hpt.memory_r(v, new), Ordering::Relaxed);
         raw_v
-    }
-
-    /// Makes every populated page shared, and all entries of RAM read-only. No processor is in the partition, and its TLBs
-    /// were flushed after the last one left: nothing has to be invalidated.
-    pub fn share_all_quiesced(&self) {
-        for slot in self.slots.iter() {
-            let SlotKind::Ram(pages) = slot.kind else { continue };
-            for page in pages {
-                let view = page.view();
-                if let Some(host) = view.host() {
-                    page.unlock(view.with_backing(PageState::Shared, host));
-                }
-            }
-        }
-        let (groups, revs) = self.hpt.groups();
-        for (group, rev) in groups.iter().zip(revs) {
-            for (hpte, rev) in group.0.iter().zip(&rev.0) {
-                if hpte.v.load_raw(Ordering::Relaxed) & VALID == 0 || !rev.is_linked() {
-                    continue;
-                }
-                let r = hpte.r.load(Ordering::Relaxed);
-                if r & RC != 0 {
-                    if let Some(page) = self.page_of(rev) {
-                        page.note_usage(r);
-                    }
-                    rev.set_guest(HpteR(rev.guest().0 | r & RC));
-                }
-                // PP, R and C are in the same place in both layouts.
-                hpte.r.store(read_only(r) & !RC, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Takes over the entries and pages of a partition all of whose pages are shared ([`GuestMmu::share_all_quiesced`]): same size and layout of
-    /// table, same slots of RAM. Devices do not come along: their entries become absent. No processor is in either
-    /// partition; this one is empty. `false`, and nothing is changed, if they are not alike.
-    pub fn clone_quiesced(&self, from: &GuestMmu<'_>) -> bool {
-        let ram = |mmu: &GuestMmu<'_>| {
-            let mut shape = [(0, 0); crate::page::MAX_SLOTS];
-            let slots = mmu.slots.iter().filter(|s| matches!(s.kind, SlotKind::Ram(_)));
-            for (place, slot) in shape.iter_mut().zip(slots) {
-                *place = (slot.base.0, slot.len);
-            }
-            shape
-        };
-        let alike = ram(self) == ram(from)
-            && self.hpt.len() == from.hpt.len()
-            && self.hpt.format() == from.hpt.format()
-            && self.slots.unit_shift() == from.slots.unit_shift();
-        if !alike {
-            return false;
-        }
-        let pages = |slot: &crate::page::Slot<'_>| match slot.kind {
-            SlotKind::Ram(pages) => Some(pages.len()),
-            SlotKind::Device { .. } => None,
-        };
-        for (to, from) in self
-            .slots
-            .iter()
-            .filter(|s| pages(s).is_some())
-            .zip(from.slots.iter().filter(|s| pages(s).is_some()))
-        {
-            if let (SlotKind::Ram(to), SlotKind::Ram(from)) = (to.kind, from.kind) {
-                for (to, from) in to.iter().zip(from) {
-                    to.clone_from_quiesced(from);
-                }
-            }
-        }
-        let ((groups, revs), (old_groups, old_revs)) = (self.hpt.groups(), from.hpt.groups());
-        let new = groups.iter().zip(revs).flat_map(|(g, r)| g.0.iter().zip(&r.0));
-        let old = old_groups.iter().zip(old_revs).flat_map(|(g, r)| g.0.iter().zip(&r.0));
-        for ((hpte, rev), (old_hpte, old_rev)) in new.zip(old) {
-            let raw_v = old_hpte.v.load_raw(Ordering::Relaxed) & !LOCK;
-            if raw_v & (VALID | ABSENT) == 0 {
-                continue;
-            }
-            let guest = old_rev.guest();
-            rev.set_guest(guest);
-            rev.forward.store(old_rev.forward.load(Ordering::Relaxed), Ordering::Relaxed);
-            rev.back.store(old_rev.back.load(Ordering::Relaxed), Ordering::Relaxed);
-            let (v, r) = self.hpt.decode(old_hpte);
-            if old_rev.is_linked() || raw_v & VALID == 0 {
-                hpte.r.store(self.hpt.memory_r(v, r.0), Ordering::Relaxed);
-                hpte.v.store_raw(raw_v, Ordering::Relaxed);
-            } else {
-                hpte.r.store(self.absent_memory_r(v, r, guest), Ordering::Relaxed);
-                hpte.v.store_raw(raw_v & !VALID | ABSENT, Ordering::Relaxed);
-            }
-        }
-        crate::sync::fence(Ordering::SeqCst);
-        true
     }
 }
 

@@ -3,14 +3,15 @@
 use power::hcall::flags as f;
 use power::{GuestReal, HostReal, HpteFormat, HpteR, HpteV, PteIndex};
 
-use crate::entry::{IN_USE, LINKED, LOCK};
+use crate::entry::{END, IN_USE, LINKED, LOCK};
 use crate::sync::Ordering;
 use crate::*;
 
 /// A table of one group, and two pages, of which the first is private.
 pub(crate) struct Shared {
     groups: Vec<Pteg>,
-    revs: Vec<RevGroup>,
+    words: Vec<RevWord>,
+    reserve: Reserve,
     pages: Vec<Page>,
 }
 
@@ -38,10 +39,12 @@ impl Shared {
     pub(crate) fn new(filled: u64) -> Shared {
         let shared = Shared {
             groups: vec![Pteg::default()],
-            revs: vec![RevGroup::default()],
+            words: vec![RevWord::default()],
+            reserve: Reserve::new(),
             pages: vec![Page::default(), Page::default()],
         };
         shared.with(|mmu| {
+            mmu.hpt().add_groups(Box::leak(Box::default()));
             mmu.populate(AT, PageState::Private, HostReal(0x10_0000)).unwrap();
             for i in 0..filled {
                 let r = HpteR(1 << 40 | RW);
@@ -52,7 +55,7 @@ impl Shared {
     }
 
     pub(crate) fn with<T>(&self, body: impl FnOnce(GuestMmu<'_>) -> T) -> T {
-        let hpt = Hpt::new(&self.groups, &self.revs, HpteFormat::V3_0).unwrap();
+        let hpt = Hpt::new(&self.groups, &self.words, &self.reserve, HpteFormat::V3_0).unwrap();
         let mut slots = Slots::new(false);
         slots.add(Slot { base: AT, len: 2 << 16, kind: SlotKind::Ram(&self.pages) }).unwrap();
         body(GuestMmu::new(&hpt, &slots))
@@ -66,14 +69,10 @@ impl Shared {
             assert!(page.try_lock().is_some());
             page.unlock(view);
             let mut on_chain = Vec::new();
-            let head = page.head();
-            let mut link = head;
-            while link & LINKED != 0 {
+            let mut link = page.head();
+            while link & LINKED != 0 && link != END {
                 on_chain.push((link & !LINKED) as u64);
                 link = mmu.follow(link).unwrap().forward.load(Ordering::Relaxed);
-                if link == head {
-                    break;
-                }
                 assert!(on_chain.len() <= 8);
             }
             on_chain.sort();

@@ -2,7 +2,7 @@
 //!
 //! [`Hpte`] is what the hardware reads (Power ISA 3.0C, book III, 5.7.9.1); [`RevEntry`] beside it is what the
 //! guest asked for and the links of the reverse map. Both, all zero, are empty: a table needs no set-up but
-//! zeroed memory.
+//! zeroed memory. [`RevWord`] says where the `RevEntry`s of a group are: the reverse map is sparse.
 //!
 //! # The lock
 //! Bit `HVLOCK` of dword 0 is a spin lock over the entry and its `RevEntry`. Every change is made with it held, except
@@ -14,6 +14,7 @@
 
 use power::{HpteR, HpteV};
 
+use crate::link::Link;
 use crate::order::{self, Kind};
 use crate::sync::{AtomicU32, AtomicU64, BeAtomicU64, Ordering, SPINS, raw, relax};
 
@@ -33,6 +34,14 @@ pub const GROUP: usize = 8;
 #[repr(C, align(128))]
 pub struct Pteg(pub [Hpte; GROUP]);
 
+/// Where the [`RevEntry`]s of a group are. All zero: nowhere, for the group has never had an entry.
+///
+/// A flag says that the group may be changed at once. Without it, it must be opened first ([`crate::Hpt`]'s `open`): it has no `RevEntry`s yet,
+/// or what the guest sees of it has to be logged.
+#[derive(Debug, Default)]
+#[cfg_attr(not(loom), repr(transparent))]
+pub struct RevWord(pub(crate) Link<RevGroup>);
+
 /// What the hypervisor knows about one entry beside it.
 #[derive(Debug, Default)]
 #[repr(C, align(16))]
@@ -40,12 +49,13 @@ pub struct RevEntry {
     /// The guest's own view of dword 1, in the 2.07 layout: its flags, its real page number, R and C as far
     /// as they were harvested.
     pub(crate) guest_rpte: AtomicU64,
-    /// Next and previous entry of the same page, with [`LINKED`]; both under the page's lock.
+    /// Next and previous entry of the same page, with [`LINKED`], or [`END`]; both under the page's lock. An entry on no chain has
+    /// 0 here.
     pub(crate) forward: AtomicU32,
     pub(crate) back: AtomicU32,
 }
 
-/// The [`RevEntry`]s of a group.
+/// The [`RevEntry`]s of a group. A group has them from its first entry on.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct RevGroup(pub [RevEntry; GROUP]);
@@ -53,11 +63,13 @@ pub struct RevGroup(pub [RevEntry; GROUP]);
 #[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Hpte>() == 16 && size_of::<Pteg>() == 128);
-    assert!(size_of::<RevEntry>() == 16 && size_of::<RevGroup>() == 128);
+    assert!(size_of::<RevEntry>() == 16 && size_of::<RevGroup>() == 128 && size_of::<RevWord>() == 8);
 };
 
-/// In a link: it leads somewhere. The other bits are an entry's index.
+/// In a link: it is one. The other bits are the index of the entry it leads to.
 pub(crate) const LINKED: u32 = 1 << 31;
+/// The link of an entry at the end of its chain: it leads beyond the largest table.
+pub(crate) const END: u32 = u32::MAX;
 
 /// Dword 0, raw: the lock.
 pub(crate) const LOCK: u64 = raw(HpteV::HVLOCK);
@@ -124,6 +136,14 @@ impl Hpte {
             }
             relax();
         }
+    }
+}
+
+impl RevGroup {
+    /// With entries that are on no chain, whatever they were.
+    pub(crate) fn unlinked(&'static self) -> &'static RevGroup {
+        self.0.iter().for_each(|rev| rev.forward.store(0, Ordering::Relaxed));
+        self
     }
 }
 

@@ -188,13 +188,12 @@ impl GuestMmu<'_> {
     /// How many entries are on a page's chain.
     fn chain(&self, page: &Page) -> usize {
         let Some(view) = page.lock() else { return 0 };
-        let head = page.head();
-        let (mut at, mut length) = (head, 0);
+        let (mut at, mut length) = (page.head(), 0);
         while let Some(rev) = self.follow(at) {
             length += 1;
             at = rev.forward.load(Ordering::Relaxed);
-            // A chain is a ring, and no longer than the table.
-            if at == head || length as u64 >= self.hpt.len() {
+            // No chain is longer than the table.
+            if length as u64 >= self.hpt.len() {
                 break;
             }
         }

@@ -92,7 +92,7 @@ impl GuestMmu<'_> {
     /// Installs the entry behind an escalated fault for the hardware, if it is still the one that faulted and what backs it allows the access:
     /// the old one is invalidated, its R and C are harvested, and the new one is as the guest wants it and the page allows.
     pub fn resolve<M: Machine>(&self, m: &M, escalation: &Escalation, kind: AccessKind) -> Resolved {
-        let Some(entry) = self.hpt.entry(escalation.index) else { return Resolved::Changed };
+        let Ok(entry) = self.hpt.entry(escalation.index) else { return Resolved::Changed };
         let Some(raw_v) = entry.hpte.lock() else { return Resolved::Changed };
         let (v, r) = self.hpt.decode(entry.hpte);
         let guest = entry.rev.guest();
@@ -106,7 +106,6 @@ impl GuestMmu<'_> {
         };
         let low = actual.bytes() - 1;
         let write = matches!(kind, AccessKind::Write);
-        let used = if write { RC } else { HpteR::R };
         let mut page_used = None;
         let new = match self.backing(guest, low) {
             Ok(Backing::Ram(page, offset)) => {
@@ -146,7 +145,8 @@ impl GuestMmu<'_> {
                 page.note_usage(rc);
             }
         }
-        entry.hpte.r.store(self.hpt.memory_r(v, new | used), Ordering::Relaxed);
+        // R, because the access will be made again at once. C is the hardware's to set, when it is. And see `usage_now`.
+        entry.hpte.r.store(self.hpt.memory_r(v, new | HpteR::R), Ordering::Release);
         let v = HpteV(v.0 & !HpteV::ABSENT | HpteV::V);
         entry.hpte.unlock_value(self.hpt.memory_v(v));
         m.pte_sync();
@@ -229,7 +229,7 @@ impl GuestMmu<'_> {
         for (index, v) in places {
             for slot in 0..8 {
                 let index = PteIndex(index.0 | slot);
-                let Some(victim) = self.hpt.entry(index) else { continue };
+                let Ok(victim) = self.hpt.entry(index) else { continue };
                 let seen = victim.hpte.v.load_raw(Ordering::Relaxed);
                 if seen & (raw(HpteV::BOLTED) | LOCK) == 0
                     && self.remove(m, 0, index, 0).is_ok()

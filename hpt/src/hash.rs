@@ -30,6 +30,17 @@ const fn page_low(v: HpteV, index: PteIndex) -> u64 {
     (hash ^ (v.0 >> (v.segment().shift() - 16))) & 0x7ff
 }
 
+/// The primary hash of an entry's address, which is complete if the table has at least 2^11 groups. `base` is its base page size.
+#[inline]
+pub(crate) const fn hash_of(v: HpteV, base: PageSize, index: PteIndex) -> u64 {
+    let segment = v.segment();
+    let address = v.0 & HpteV::AVPN;
+    // What of the offset is below AVPN, 23 bits, and what is in it.
+    let below = (page_low(v, index) << base.shift()) & 0x7f_ffff;
+    let offset = ((address << 16) & ((1 << segment.shift()) - 1)) | below;
+    pteg_hash(address >> (segment.shift() - 16), segment, base, offset)
+}
+
 /// The RB operand of `tlbie` and `tlbiel` that invalidates the translation of an entry: with IS = 0, the page's virtual address,
 /// base and actual size. The format is common to ISA 2.07 and 3.0 (with R = 0, PRS = 0, RIC = 0 there).
 ///

@@ -123,11 +123,16 @@ impl<'a> GuestMmu<'a> {
         }
         let v = HpteV(v.0 & !(HpteV::HVLOCK | HpteV::ABSENT | HpteV::V));
         let guest = r.0 & !GUEST_RESERVED;
-        let (group, revs) = self.hpt.group(index).ok_or(HptError::Parameter)?;
+        let (group, word) = self.hpt.group(index).ok_or(HptError::Parameter)?;
         let backing = self.backing(HpteR(guest), low)?;
         if !PLAIN && flags & f::ZERO_PAGE != 0 && !matches!(backing, Backing::Ram(..)) {
             return Err(HptError::Parameter);
         }
+        let revs = match word.0.flagged() {
+            Some(revs) => revs,
+            None if PLAIN => return self.enter_specially(m, flags, index, v, r),
+            None => self.hpt.open(index)?,
+        };
 
         let slot = if PLAIN {
             match self.hpt.claim_at_once(group) {
@@ -211,7 +216,12 @@ impl<'a> GuestMmu<'a> {
 
     /// Locks an entry that is in use and meets the conditions; answers its raw dword 0.
     #[inline(always)]
-    fn lock_in_use(&self, entry: &Entry<'_>, flags: u64, avpn: u64) -> Result<(u64, HpteV, HpteR), HptError> {
+    pub(crate) fn lock_in_use(
+        &self,
+        entry: &Entry<'_>,
+        flags: u64,
+        avpn: u64,
+    ) -> Result<(u64, HpteV, HpteR), HptError> {
         let raw_v = entry.hpte.lock().ok_or(HptError::TooHard)?;
         let (v, r) = self.hpt.decode(entry.hpte);
         if raw_v & IN_USE == 0 || !condition(flags, guest_v(v), avpn) {
@@ -229,7 +239,7 @@ impl<'a> GuestMmu<'a> {
         index: PteIndex,
         avpn: u64,
     ) -> Result<(HpteV, HpteR), HptError> {
-        let entry = self.hpt.entry(index).ok_or(HptError::Parameter)?;
+        let entry = self.hpt.entry_to_change(index)?;
         let (raw_v, v, r) = self.lock_in_use(&entry, flags, avpn)?;
         if raw_v & VALID != 0 {
             self.start_invalidate(m, &entry, raw_v, v, r);
@@ -246,6 +256,10 @@ impl<'a> GuestMmu<'a> {
         m: &M,
         specifiers: &mut [u64; 2 * BULK_MAX],
     ) -> Result<(), HptError> {
+        if self.hpt.is_frozen() {
+            // Before anything is removed, for then there would be no way back.
+            self.open_all(specifiers)?;
+        }
         let mut answer = *specifiers;
         let mut result = Ok(());
         let mut removed = false;
@@ -259,13 +273,18 @@ impl<'a> GuestMmu<'a> {
             }
             let conditions = request & bulk::CONDITIONS;
             let bare = bulk::RESPONSE | conditions | request & bulk::INDEX;
-            let entry = self.hpt.entry(PteIndex(request & bulk::INDEX));
-            let (true, Some(entry)) =
-                (request & bulk::TYPE == bulk::REQUEST && conditions != bulk::CONDITIONS, entry)
-            else {
-                set(&mut answer, at, bare | bulk::PARAMETER);
-                result = Err(HptError::Parameter);
-                break;
+            let understood = request & bulk::TYPE == bulk::REQUEST && conditions != bulk::CONDITIONS;
+            let entry = match self.hpt.entry(PteIndex(request & bulk::INDEX)) {
+                Ok(entry) if understood => entry,
+                Err(HptError::NotFound) if understood => {
+                    set(&mut answer, at, bare | bulk::NOT_FOUND);
+                    continue;
+                }
+                _ => {
+                    set(&mut answer, at, bare | bulk::PARAMETER);
+                    result = Err(HptError::Parameter);
+                    break;
+                }
             };
             let flags = match conditions {
                 bulk::ANDCOND => f::ANDCOND,
@@ -307,6 +326,18 @@ impl<'a> GuestMmu<'a> {
         result
     }
 
+    /// Opens the groups of all entries that H_BULK_REMOVE names, as far as they are to be found.
+    #[cold]
+    #[inline(never)]
+    fn open_all(&self, specifiers: &[u64; 2 * BULK_MAX]) -> Result<(), HptError> {
+        for request in specifiers.iter().step_by(2).take_while(|request| *request & bulk::TYPE != bulk::END) {
+            if self.hpt.entry_to_change(PteIndex(request & bulk::INDEX)).err() == Some(HptError::TooHard) {
+                return Err(HptError::TooHard);
+            }
+        }
+        Ok(())
+    }
+
     /// Completes the invalidations of a batch and frees its entries.
     fn finish_batch<M: Machine>(
         &self,
@@ -338,7 +369,11 @@ impl<'a> GuestMmu<'a> {
 
     /// H_READ (PAPR 14.5.4.1.3): one entry as the guest has it; zeroes for one that is not in use.
     pub fn read(&self, index: PteIndex) -> Result<(HpteV, HpteR), HptError> {
-        let entry = self.hpt.entry(index).ok_or(HptError::Parameter)?;
+        let entry = match self.hpt.entry(index) {
+            Ok(entry) => entry,
+            Err(HptError::NotFound) => return Ok((HpteV(0), HpteR(0))),
+            Err(error) => return Err(error),
+        };
         let raw_v = entry.hpte.lock().ok_or(HptError::TooHard)?;
         let (v, r) = self.hpt.decode(entry.hpte);
         let rc = if raw_v & VALID != 0 { r.0 & RC } else { 0 };
@@ -367,7 +402,7 @@ impl<'a> GuestMmu<'a> {
         if !pp_defined(bits) {
             return Err(HptError::Parameter);
         }
-        let entry = self.hpt.entry(index).ok_or(HptError::Parameter)?;
+        let entry = self.hpt.entry_to_change(index)?;
         let (raw_v, v, r) = self.lock_in_use(&entry, flags & f::AVPN, avpn)?;
         // --- point of no return ---
         let guest = (entry.rev.guest().0 & !PROTECT) | bits;
@@ -411,7 +446,7 @@ impl<'a> GuestMmu<'a> {
     }
 
     fn clear_usage<M: Machine>(&self, m: &M, index: PteIndex, bit: u64) -> Result<HpteR, HptError> {
-        let entry = self.hpt.entry(index).ok_or(HptError::Parameter)?;
+        let entry = self.hpt.entry_to_change(index)?;
         let (raw_v, v, r) = self.lock_in_use(&entry, 0, 0)?;
         // --- point of no return ---
         let mut guest = entry.rev.guest().0;
@@ -422,7 +457,8 @@ impl<'a> GuestMmu<'a> {
                 if let Some(page) = self.page_of(entry.rev) {
                     page.note_usage(rc);
                 }
-                entry.hpte.r.store(self.hpt.memory_r(v, (r.0 & !RC) | (rc & !bit)), Ordering::Relaxed);
+                // Who looks at both sees the bit in one of them: `usage_now`.
+                entry.hpte.r.store(self.hpt.memory_r(v, (r.0 & !RC) | (rc & !bit)), Ordering::Release);
             }
             guest |= rc;
         }

@@ -285,6 +285,156 @@ fn resolve_and_walk() {
     );
 }
 
+/// The group's first entries, by two at once: it gets one part in the reverse map.
+#[test]
+fn two_first_entries() {
+    both(
+        0,
+        |_| {},
+        |mmu| enter(mmu, 0),
+        |mmu| enter(mmu, 1),
+        |mmu, a, b| {
+            assert!(a.is_ok() && b.is_ok() && a != b);
+            assert_eq!((mmu.hpt().groups_used(), mmu.hpt().occupancy().valid), (1, 2));
+        },
+    );
+}
+
+/// A frozen group, and two who change it at once: it is logged once, as it was before.
+mod frozen {
+    use super::*;
+
+    fn before(mmu: GuestMmu<'_>) {
+        entered(mmu);
+        mmu.hpt().add_log(Box::leak(Box::default()));
+        mmu.hpt().freeze_all();
+    }
+
+    fn as_before(mmu: GuestMmu<'_>) {
+        assert_eq!(mmu.hpt().logged(), 1);
+        mmu.revert();
+        assert_eq!(mmu.read(PteIndex(6)), Ok((HpteV(v(0).0 | HpteV::V), HpteR(RW))));
+        assert_eq!(mmu.read(PteIndex(7)), Ok((HpteV(0), HpteR(0))));
+        assert_eq!(mmu.chains(), Chains { pages: 1, entries: 1, longest: 1 });
+    }
+
+    #[test]
+    fn enter_and_remove() {
+        both(
+            6,
+            before,
+            |mmu| enter(mmu, 1).unwrap(),
+            |mmu| mmu.remove(&Quiet, 0, PteIndex(6), 0).unwrap(),
+            |mmu, _, (_, r)| {
+                assert_eq!(r.pp(), 2);
+                as_before(mmu);
+            },
+        );
+    }
+
+    #[test]
+    fn remove_and_protect() {
+        both(
+            6,
+            before,
+            |mmu| mmu.remove(&Quiet, 0, PteIndex(6), 0).unwrap(),
+            |mmu| mmu.protect(&Quiet, 3, PteIndex(6), 0),
+            |mmu, _, b| {
+                assert!(b == Ok(()) || b == Err(HptError::NotFound));
+                as_before(mmu);
+            },
+        );
+    }
+
+    #[test]
+    fn enter_and_walk() {
+        // What only the hardware sees goes on meanwhile.
+        both(6, before, |mmu| enter(mmu, 1).unwrap(), share, |mmu, _, ()| as_before(mmu));
+    }
+}
+
+/// A processor's store through a read-only entry, with what virtual mode does about it, against changes of its page.
+mod store_and_sharing {
+    use super::*;
+
+    const OTHERS: [HostReal; 2] = [HostReal(0x20_0000), HostReal(0x30_0000)];
+
+    /// What became of the fault, and whether this one has made the page private.
+    fn store(mmu: GuestMmu<'_>, own: HostReal) -> (Option<Resolved>, bool) {
+        let access = access(0, AccessKind::Write);
+        let cause = Dsisr::PROTFAULT | Dsisr::ISSTORE;
+        let escalation = match mmu.triage(&Fault { access, cause }) {
+            Triage::Escalate(escalation) => escalation,
+            Triage::Retry => return (None, false),
+            Triage::Reflect(_) => panic!("not the guest's affair"),
+        };
+        match mmu.resolve(&Quiet, &escalation, AccessKind::Write) {
+            Resolved::Blocked(_) => {
+                let made = mmu.make_private(&Quiet, AT, own).is_ok();
+                (Some(mmu.resolve(&Quiet, &escalation, AccessKind::Write)), made)
+            }
+            other => (Some(other), false),
+        }
+    }
+
+    fn shared(mmu: GuestMmu<'_>) {
+        entered(mmu);
+        share(mmu);
+    }
+
+    #[test]
+    fn two_stores() {
+        both(
+            6,
+            shared,
+            |mmu| store(mmu, OTHERS[0]),
+            |mmu| store(mmu, OTHERS[1]),
+            |mmu, a, b| {
+                // One has given it memory of its own, and that is where the entry leads.
+                assert!(a.1 != b.1);
+                assert!(
+                    !matches!(a.0, Some(Resolved::Blocked(_))) && !matches!(b.0, Some(Resolved::Blocked(_)))
+                );
+                let page = mmu.page_view(AT).unwrap();
+                assert_eq!((page.state(), page.host()), (PageState::Private, Some(OTHERS[usize::from(b.1)])));
+                assert_eq!(mmu.hpt().peek(PteIndex(6)).unwrap().1.pp(), 2);
+            },
+        );
+    }
+
+    #[test]
+    fn store_and_share() {
+        both(
+            6,
+            |mmu| {
+                shared(mmu);
+                mmu.make_private(&Quiet, AT, OTHERS[1]).unwrap();
+            },
+            |mmu| store(mmu, OTHERS[0]),
+            share,
+            // Nobody can write to what is shared: `Shared::check`.
+            |mmu, (_, made), ()| {
+                let state = mmu.page_view(AT).unwrap().state();
+                assert!(state == PageState::Shared || made);
+            },
+        );
+    }
+
+    #[test]
+    fn store_and_protection() {
+        both(
+            6,
+            shared,
+            |mmu| store(mmu, OTHERS[0]),
+            |mmu| mmu.set_protection(&Quiet, AT, Protection::ReadOnly).unwrap(),
+            |mmu, (_, made), _| {
+                assert!(made);
+                assert_eq!(mmu.page_view(AT).unwrap().protection(), Protection::ReadOnly);
+            },
+        );
+    }
+}
+
 /// Virtual processors, and a walker, on one page: its entries come, go and change rights while it is taken from writable to shared.
 mod on_one_page {
     use super::*;

@@ -29,3 +29,27 @@ pub trait Machine {
     /// Makes the instruction caches agree with memory.
     fn icache_sync(&self, at: HostReal, len: u64);
 }
+
+/// The machine for changes to a partition that no processor is in, whose TLBs are flushed before the next one enters: it invalidates nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Quiesced<'a, M>(pub &'a M);
+
+impl<M: Machine> Machine for Quiesced<'_, M> {
+    const BULK_LIMIT: u64 = M::BULK_LIMIT;
+
+    fn tlb_invalidate(&self, _: PteIndex, _: HpteV, _: HpteR) {}
+
+    fn tlb_sync(&self) {}
+
+    fn zero(&self, at: HostReal, len: u64) {
+        self.0.zero(at, len);
+    }
+
+    fn copy(&self, from: HostReal, to: HostReal, len: u64) {
+        self.0.copy(from, to, len);
+    }
+
+    fn icache_sync(&self, at: HostReal, len: u64) {
+        self.0.icache_sync(at, len);
+    }
+}

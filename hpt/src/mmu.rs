@@ -2,7 +2,7 @@
 
 use power::{GuestReal, HpteR, HpteV};
 
-use crate::entry::{ABSENT, IN_USE, LINKED, LOCK, RevEntry, VALID};
+use crate::entry::{ABSENT, END, IN_USE, LINKED, LOCK, RevEntry, VALID};
 use crate::error::HptError;
 use crate::machine::Machine;
 use crate::page::{Page, PageView, SLOT_ALIGN, SlotKind, Slots};
@@ -89,39 +89,29 @@ impl<'a> GuestMmu<'a> {
     pub(crate) fn link(&self, page: &Page, entry: &Entry<'_>) {
         let me = entry.index.0 as u32 | LINKED;
         let head = page.head();
-        if let Some(first) = self.follow(head) {
-            let last = first.back.load(Ordering::Relaxed);
-            if let Some(tail) = self.follow(last) {
-                entry.rev.forward.store(head, Ordering::Relaxed);
-                entry.rev.back.store(last, Ordering::Relaxed);
-                tail.forward.store(me, Ordering::Relaxed);
+        let next = match self.follow(head) {
+            Some(first) => {
                 first.back.store(me, Ordering::Relaxed);
-                return;
+                head
             }
-        }
-        entry.rev.forward.store(me, Ordering::Relaxed);
-        entry.rev.back.store(me, Ordering::Relaxed);
+            None => END,
+        };
+        entry.rev.forward.store(next, Ordering::Relaxed);
+        entry.rev.back.store(END, Ordering::Relaxed);
         page.set_head(me);
     }
 
     /// Takes a locked entry off the chain of a locked page.
     #[inline]
     pub(crate) fn unlink(&self, page: &Page, entry: &Entry<'_>) {
-        let me = entry.index.0 as u32 | LINKED;
         let next = entry.rev.forward.load(Ordering::Relaxed);
         let previous = entry.rev.back.load(Ordering::Relaxed);
-        if next == me {
-            page.set_head(0);
-        } else {
-            if let Some(rev) = self.follow(previous) {
-                rev.forward.store(next, Ordering::Relaxed);
-            }
-            if let Some(rev) = self.follow(next) {
-                rev.back.store(previous, Ordering::Relaxed);
-            }
-            if page.head() == me {
-                page.set_head(next);
-            }
+        match self.follow(previous) {
+            Some(rev) => rev.forward.store(next, Ordering::Relaxed),
+            None => page.set_head(if next == END { 0 } else { next }),
+        }
+        if let Some(rev) = self.follow(next) {
+            rev.back.store(previous, Ordering::Relaxed);
         }
         entry.rev.forward.store(0, Ordering::Relaxed);
     }
@@ -187,25 +177,18 @@ impl<'a> GuestMmu<'a> {
         Ok(guest)
     }
 
-    /// Drops all entries and chains, for a partition that starts anew. No processor is in the partition, and its
-    /// TLBs are flushed before it runs again. What backs each page stays.
+    /// Drops all entries, chains, the reverse map and the log, for a partition that starts anew; the table is not frozen then. No processor is in
+    /// the partition, and its TLBs are flushed before it runs again. What backs each page stays, and so does the memory in the reserve.
     pub fn clear(&self) {
-        let (groups, revs) = self.hpt.groups();
-        for (group, rev) in groups.iter().zip(revs) {
-            for (hpte, rev) in group.0.iter().zip(&rev.0) {
+        for (_, group, _) in self.hpt.groups_with_entries() {
+            for hpte in &group.0 {
                 if hpte.v.load_raw(Ordering::Relaxed) & (IN_USE | LOCK) != 0 {
                     hpte.v.store_raw(0, Ordering::Relaxed);
-                    rev.forward.store(0, Ordering::Relaxed);
                 }
             }
         }
-        for slot in self.slots.iter() {
-            if let SlotKind::Ram(pages) = slot.kind {
-                for page in pages {
-                    page.set_head(0);
-                }
-            }
-        }
+        self.hpt.forget_all();
+        self.all_pages().for_each(|page| page.set_head(0));
         crate::sync::fence(Ordering::SeqCst);
     }
 

@@ -4,12 +4,14 @@
 //! - Who waits for an entry holds no lock at all: an entry's holder may be waiting for a page, and who has several entries may be
 //!   facing another who has them in another order.
 //! - Who waits for a page may hold entries, but no page.
+//! - Who waits for the reserve may hold either, and waits for nothing once it has it.
 
 /// A kind of lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     Entry,
     Page,
+    Reserve,
 }
 
 #[cfg(not(all(test, debug_assertions, not(loom))))]
@@ -49,7 +51,11 @@ mod checks {
     /// This thread is about to wait for such a lock.
     pub(crate) fn waits(kind: Kind) {
         HELD.with_borrow(|held| {
-            let against = held.iter().find(|(have, _)| kind == Kind::Entry || *have == Kind::Page);
+            let against = held.iter().find(|(have, _)| match kind {
+                Kind::Entry => true,
+                Kind::Page => *have != Kind::Entry,
+                Kind::Reserve => *have == Kind::Reserve,
+            });
             if let Some((have, _)) = against {
                 panic!("order of locks: waits for {kind:?} and holds {have:?}");
             }

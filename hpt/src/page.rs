@@ -174,14 +174,19 @@ impl Page {
         Usage::of(self.usage.swap(0, Ordering::Relaxed) as u64)
     }
 
+    /// The same, with R and C of a dword 1 added.
+    pub(crate) fn usage_with(&self, r: u64) -> Usage {
+        Usage::of(u64::from(self.usage.load(Ordering::Relaxed)) | r)
+    }
+
     /// Does any entry name it?
     pub fn is_mapped(&self) -> bool {
         self.head.load(Ordering::Relaxed) & LINKED != 0
     }
 
-    /// Adds R and C of a dword 1; other bits are ignored.
+    /// Adds R and C of a dword 1; other bits are ignored. For the hypervisor's own stores on the guest's behalf as well.
     #[inline]
-    pub(crate) fn note_usage(&self, r: u64) {
+    pub fn note_usage(&self, r: u64) {
         let rc = r as u32 & RC;
         if rc & !self.usage.load(Ordering::Relaxed) != 0 {
             self.usage.fetch_or(rc, Ordering::Relaxed);
@@ -237,9 +242,23 @@ impl Page {
         self.head.store(head, Ordering::Relaxed);
     }
 
-    /// Copies state and chain of another; nobody uses either.
+    /// Makes it shared, if it is populated; answers where it is, and whether it was shared before. Nobody uses it.
+    #[inline]
+    pub(crate) fn share_quiesced(&self) -> Option<(HostReal, bool)> {
+        let view = PageView(self.word.load(Ordering::Relaxed));
+        let host = view.host()?;
+        let was_shared = matches!(view.state(), PageState::Shared);
+        if !was_shared {
+            self.word.store(view.with_backing(PageState::Shared, host).0, Ordering::Relaxed);
+        }
+        Some((host, was_shared))
+    }
+
+    /// Copies backing and chain of another, not its protection; nobody uses either.
+    #[inline]
     pub(crate) fn clone_from_quiesced(&self, other: &Page) {
-        self.word.store(other.word.load(Ordering::Relaxed), Ordering::Relaxed);
+        let view = PageView(other.word.load(Ordering::Relaxed));
+        self.word.store(view.with_protection(Protection::ReadWrite).0, Ordering::Relaxed);
         self.head.store(other.head.load(Ordering::Relaxed), Ordering::Relaxed);
         self.usage.store(0, Ordering::Relaxed);
     }

@@ -3,9 +3,9 @@
 //! A hashed page table is big endian in memory whatever the hypervisor is (Power ISA 3.0C, book III, 5.7.9.1).
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 /// How often a lock is tried before an operation gives up with `TooHard`.
 #[cfg(not(loom))]

@@ -5,15 +5,18 @@ use power::hpte::{encode_page_sizes, page_sizes};
 use power::slb::{SegmentSize, SlbV};
 use power::{Ea, HostReal, HpteFormat, HpteR, HpteV, PageSize, PteIndex};
 
-use crate::entry::{GROUP, Hpte, IN_USE, LOCK, Pteg, RevEntry, RevGroup};
+use crate::entry::{GROUP, Hpte, IN_USE, LOCK, Pteg, RevEntry, RevGroup, RevWord};
+use crate::error::HptError;
 use crate::hash::{avpn, pteg_hash};
+use crate::reserve::{LogBlock, Reserve, RevBlock};
 use crate::sync::{Ordering, raw};
 
 /// A hashed page table with what belongs to it. Its memory starts all zero.
 #[derive(Clone, Copy, Debug)]
 pub struct Hpt<'a> {
     groups: &'a [Pteg],
-    rev: &'a [RevGroup],
+    rev: &'a [RevWord],
+    reserve: Option<&'a Reserve>,
     mask: u64,
     format: HpteFormat,
 }
@@ -51,18 +54,23 @@ pub struct Occupancy {
 
 impl<'a> Hpt<'a> {
     /// A table over this memory; `None` unless the number of groups is a power of two, the same in both slices,
-    /// and at most 2^28. The hardware wants 2^11 groups at least, and the table aligned to its size.
-    pub fn new(groups: &'a [Pteg], rev: &'a [RevGroup], format: HpteFormat) -> Option<Hpt<'a>> {
-        let n = groups.len();
-        let fits = n.is_power_of_two() && n <= 1 << 28 && rev.len() == n;
-        fits.then_some(Hpt { groups, rev, mask: (n as u64).wrapping_sub(1), format })
+    /// and at most 2^27. The hardware wants 2^11 groups at least, and the table aligned to its size.
+    pub fn new(
+        groups: &'a [Pteg],
+        rev: &'a [RevWord],
+        reserve: &'a Reserve,
+        format: HpteFormat,
+    ) -> Option<Hpt<'a>> {
+        let fits = rev.len() == groups.len();
+        let bare = Hpt::without_reverse_map(groups, format)?;
+        fits.then_some(Hpt { rev, reserve: Some(reserve), ..bare })
     }
 
     /// The hypervisor's own table, whose entries are never looked up by a guest: no reverse map.
     pub fn without_reverse_map(groups: &'a [Pteg], format: HpteFormat) -> Option<Hpt<'a>> {
         let n = groups.len();
-        let fits = n.is_power_of_two() && n <= 1 << 28;
-        fits.then_some(Hpt { groups, rev: &[], mask: (n as u64).wrapping_sub(1), format })
+        let fits = n.is_power_of_two() && n <= 1 << 27;
+        fits.then_some(Hpt { groups, rev: &[], reserve: None, mask: (n as u64).wrapping_sub(1), format })
     }
 
     /// How entries lie in memory.
@@ -80,23 +88,81 @@ impl<'a> Hpt<'a> {
         self.groups.is_empty()
     }
 
+    /// Are only a few groups left to give to the reverse map? Then operations may soon be `TooHard`, until [`Hpt::add_groups`].
+    pub fn needs_groups(&self) -> bool {
+        self.reserve.is_some_and(Reserve::needs_groups)
+    }
+
+    /// More memory for the reverse map. The block has not been handed over before.
+    pub fn add_groups(&self, block: &'static RevBlock) {
+        if let Some(reserve) = self.reserve {
+            reserve.add_groups(block);
+        }
+    }
+
+    /// Is the table frozen, and only little left of the memory for its log? Then operations may soon be `TooHard`, until [`Hpt::add_log`].
+    pub fn needs_log(&self) -> bool {
+        self.reserve.is_some_and(Reserve::needs_log)
+    }
+
+    /// More memory for the log. The block has not been handed over before.
+    pub fn add_log(&self, block: &'static LogBlock) {
+        if let Some(reserve) = self.reserve {
+            reserve.add_log(block);
+        }
+    }
+
+    /// How many groups have a part in the reverse map: what a clone needs.
+    pub fn groups_used(&self) -> usize {
+        self.reserve.map_or(0, |reserve| reserve.groups.taken() as usize)
+    }
+
+    /// How many groups have changed since the table was frozen.
+    pub fn logged(&self) -> usize {
+        self.reserve.map_or(0, |reserve| reserve.log.taken() as usize)
+    }
+
+    pub(crate) fn reserve(&self) -> Option<&'a Reserve> {
+        self.reserve
+    }
+
+    /// A group, and its word of the reverse map.
     #[inline]
-    pub(crate) fn group(&self, index: PteIndex) -> Option<(&'a Pteg, &'a RevGroup)> {
+    pub(crate) fn group(&self, index: PteIndex) -> Option<(&'a Pteg, &'a RevWord)> {
         let group = usize::try_from(index.0 >> 3).ok()?;
         Some((self.groups.get(group)?, self.rev.get(group)?))
     }
 
-    #[inline]
-    pub(crate) fn entry(&self, index: PteIndex) -> Option<Entry<'a>> {
-        let (group, rev) = self.group(index)?;
-        let slot = (index.0 & 7) as usize;
-        Some(Entry { index, hpte: group.0.get(slot)?, rev: rev.0.get(slot)? })
+    /// An entry: `Parameter` if there is no such index, `NotFound` if its group has never had one.
+    #[inline(always)]
+    pub(crate) fn entry(&self, index: PteIndex) -> Result<Entry<'a>, HptError> {
+        let (group, word) = self.group(index).ok_or(HptError::Parameter)?;
+        in_group(group, word.0.get().ok_or(HptError::NotFound)?, index)
+    }
+
+    /// An entry of which the guest is to see something else: as [`Hpt::entry`], or `TooHard`.
+    #[inline(always)]
+    pub(crate) fn entry_to_change(&self, index: PteIndex) -> Result<Entry<'a>, HptError> {
+        let (group, word) = self.group(index).ok_or(HptError::Parameter)?;
+        let revs = match word.0.flagged() {
+            Some(revs) => revs,
+            None => self.thaw(index)?,
+        };
+        in_group(group, revs, index)
+    }
+
+    /// The group of an entry that is to be changed and does not say that it may be.
+    #[cold]
+    #[inline(never)]
+    fn thaw(&self, index: PteIndex) -> Result<&'static RevGroup, HptError> {
+        self.entry(index)?;
+        self.open(index)
     }
 
     /// The entry's [`RevEntry`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn rev(&self, index: u32) -> Option<&'a RevEntry> {
-        self.rev.get((index >> 3) as usize)?.0.get((index & 7) as usize)
+        self.rev.get((index >> 3) as usize)?.0.get()?.0.get((index & 7) as usize)
     }
 
     /// Both dwords of an entry in the 2.07 layout, dword 0 without the lock.
@@ -149,8 +215,12 @@ impl<'a> Hpt<'a> {
         let mut pteg = hash & self.mask;
         let mut want = raw(self.memory_v(key));
         loop {
-            let Some((group, rev)) = self.group(PteIndex(pteg << 3)) else { return Search::None };
-            for (slot, (hpte, rev)) in group.0.iter().zip(&rev.0).enumerate() {
+            let Some((group, word)) = self.group(PteIndex(pteg << 3)) else { return Search::None };
+            // A group without a part in the reverse map has never had an entry.
+            let revs = word.0.get();
+            for (slot, (hpte, rev)) in
+                revs.into_iter().flat_map(|revs| group.0.iter().zip(&revs.0)).enumerate()
+            {
                 let seen = hpte.v.load_raw(Ordering::Relaxed);
                 if (seen ^ want) & mask != 0 || seen & wanted == 0 {
                     continue;
@@ -224,8 +294,20 @@ impl<'a> Hpt<'a> {
         sum
     }
 
-    pub(crate) fn groups(&self) -> (&'a [Pteg], &'a [RevGroup]) {
-        (self.groups, self.rev)
+    /// The groups that have a part in the reverse map, in order, with their number: all that have entries.
+    pub(crate) fn groups_with_entries(&self) -> impl Iterator<Item = (usize, &'a Pteg, &'static RevGroup)> {
+        let all = self.groups.iter().zip(self.rev).enumerate();
+        all.filter_map(|(n, (group, word))| Some((n, group, word.0.get()?)))
+    }
+
+    /// All groups with their words of the reverse map.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'a Pteg, &'a RevWord)> {
+        self.groups.iter().zip(self.rev)
+    }
+
+    /// The words of the reverse map.
+    pub(crate) fn words(&self) -> &'a [RevWord] {
+        self.rev
     }
 
     /// Writes a valid bolted entry of the hypervisor's own; `None` when there is no room or the mapping makes no sense.
@@ -282,4 +364,14 @@ pub struct Mapping {
     pub host: HostReal,
     /// Dword 1's flags.
     pub flags: u64,
+}
+
+/// An entry of a group.
+#[inline(always)]
+fn in_group<'a>(group: &'a Pteg, revs: &'a RevGroup, index: PteIndex) -> Result<Entry<'a>, HptError> {
+    let slot = (index.0 & 7) as usize;
+    match (group.0.get(slot), revs.0.get(slot)) {
+        (Some(hpte), Some(rev)) => Ok(Entry { index, hpte, rev }),
+        _ => Err(HptError::Parameter),
+    }
 }

@@ -15,11 +15,13 @@ mod exits;
 mod host_interrupts;
 mod idle;
 mod memory;
+mod merge;
 mod mmu;
 mod monitor;
 mod opal;
 mod partition;
 mod partitions;
+mod pci;
 mod percpu;
 mod run;
 mod schedule;
@@ -29,6 +31,7 @@ mod start;
 mod sync;
 mod terminal;
 mod trace;
+mod watch;
 
 use fdt::Fdt;
 use frames::Range;
@@ -89,7 +92,7 @@ extern "C" fn boot(tree: u64, opal_base: u64, opal_entry: u64, loaded_at: u64) -
     log!("cpus: {} of {} run, {} to a core at most", online.len(), cpus::count(), cpus::threads_per_core());
     #[cfg(feature = "selftest")]
     selftest::run(tree.0.chosen().bootargs().unwrap_or(""));
-    start::start(&map, &features)
+    start::start(&tree.0, &map, &features)
 }
 
 /// A stage's result, or the end of the run.

@@ -3,12 +3,14 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use fdt::Fdt;
 use frames::{FRAME, Frames, Range, Ranges, order_for};
 use linked_list_allocator::Heap;
+use paging::{Shares, Stretch};
 use power::{HostReal, addr::LINEAR_BASE};
+use spin::Once;
 
 use crate::sync::{Lock, Rank};
 use crate::{mmu, percpu};
@@ -123,26 +125,63 @@ static STORE: Lock<[Option<Frames<'static>>; STRETCHES]> =
     Lock::new(Rank::Frames, [const { None }; STRETCHES]);
 static TOTAL: AtomicU64 = AtomicU64::new(0);
 
+/// How many pages refer to each frame that several share: counts beside each allocator.
+static SHARES: Once<[Stretch<'static>; STRETCHES]> = Once::new();
+
 /// Starts the frame allocator on the usable memory.
 pub fn init(map: &Map) -> Result<(), &'static str> {
     let mut store = STORE.lock();
-    for (slot, stretch) in store.iter_mut().zip(stretches(map)) {
-        let words = Frames::words_for(stretch);
-        let bytes = (words as u64 * 8).next_multiple_of(FRAME);
+    let mut shared = [const { Stretch { base: HostReal(0), counts: &[] } }; STRETCHES];
+    for ((slot, counted), stretch) in store.iter_mut().zip(&mut shared).zip(stretches(map)) {
         let mut usable = map.usable.clone();
         for outside in [Range { start: 0, end: stretch.start }, Range { start: stretch.end, end: u64::MAX }] {
             usable.remove(outside).map_err(|_| "the memory map has too many pieces")?;
         }
-        let at = usable.find_high(bytes, FRAME).ok_or("no room for the frame allocator's bitmaps")?;
-        usable.remove(Range::sized(at, bytes)).map_err(|_| "the memory map has too many pieces")?;
-        // SAFETY: usable memory of the machine that is taken out of the map here and reached by nobody else.
-        let words = unsafe { core::slice::from_raw_parts_mut(HostReal(at).ea() as *mut u64, words) };
+        let words = take(&mut usable, Frames::words_for(stretch) * 8)?;
+        let base = stretch.start & !(FRAME - 1);
+        let counts = (stretch.end.next_multiple_of(FRAME) - base) / FRAME;
+        let at = take(&mut usable, counts as usize * size_of::<AtomicU32>())?;
+        // SAFETY: usable memory of the machine that was taken out of the map and is reached by nobody else. Zeroes are no references.
+        let words = unsafe {
+            zero(at.0, at.1);
+            *counted = Stretch {
+                base: HostReal(base),
+                counts: core::slice::from_raw_parts(at.0.ea() as *const AtomicU32, counts as usize),
+            };
+            core::slice::from_raw_parts_mut(words.0.ea() as *mut u64, words.1 as usize / 8)
+        };
         let mut frames = Frames::new(stretch, words).ok_or("the frame allocator's bitmaps are too small")?;
         usable.as_slice().iter().for_each(|r| frames.add(*r));
         TOTAL.fetch_add(frames.free() * FRAME, Ordering::Relaxed);
         *slot = Some(frames);
     }
+    drop(store);
+    SHARES.call_once(|| shared);
+    let zeroes = allocate(FRAME).ok_or("no memory for the page of zeroes")?;
+    // SAFETY: a new block of that size.
+    unsafe { zero(zeroes, FRAME) };
+    ZERO_PAGE.store(zeroes.0, Ordering::Relaxed);
     Ok(())
+}
+
+/// Takes whole frames for `bytes` out of the usable memory: where, and how much.
+fn take(usable: &mut Ranges<PIECES>, bytes: usize) -> Result<(HostReal, u64), &'static str> {
+    let bytes = (bytes as u64).next_multiple_of(FRAME);
+    let at = usable.find_high(bytes, FRAME).ok_or("no room for the frame allocator's tables")?;
+    usable.remove(Range::sized(at, bytes)).map_err(|_| "the memory map has too many pieces")?;
+    Ok((HostReal(at), bytes))
+}
+
+static ZERO_PAGE: AtomicU64 = AtomicU64::new(0);
+
+/// The frame of zeroes that all pages share which have only been read.
+pub fn zero_page() -> HostReal {
+    HostReal(ZERO_PAGE.load(Ordering::Relaxed))
+}
+
+/// How many pages refer to each shared frame.
+pub fn shares() -> Shares<'static> {
+    Shares::new(SHARES.get().map_or(&[], |stretches| &stretches[..]))
 }
 
 /// Memory that lies together, give or take a factor of two: what one allocator can cover without much waste.
@@ -168,15 +207,25 @@ pub fn allocate(bytes: u64) -> Option<HostReal> {
     STORE.lock().iter_mut().flatten().find_map(|frames| frames.allocate(order)).map(HostReal)
 }
 
-/// What guests leave to the hypervisor itself.
-const RESERVE: u64 = 4 << 20;
+/// What guests leave to the hypervisor itself, in bytes.
+static RESERVE: AtomicU64 = AtomicU64::new(bundle::MIN_RESERVE);
+
+/// Guests leave so many bytes to the hypervisor from now on.
+pub fn set_reserve(bytes: u64) {
+    RESERVE.store(bytes, Ordering::Relaxed);
+}
+
+/// What guests leave to the hypervisor, in bytes.
+pub fn reserve() -> u64 {
+    RESERVE.load(Ordering::Relaxed)
+}
 
 /// As [`allocate`], for a guest's memory: not the last that there is.
 pub fn allocate_for_guest(bytes: u64) -> Option<HostReal> {
     let order = order_for(bytes);
     let mut store = STORE.lock();
     let free: u64 = store.iter().flatten().map(|frames| frames.free() * FRAME).sum();
-    if free < bytes + RESERVE {
+    if free < bytes + reserve() {
         return None;
     }
     store.iter_mut().flatten().find_map(|frames| frames.allocate(order)).map(HostReal)
@@ -198,6 +247,15 @@ pub fn free() -> u64 {
 /// What the allocator started with, in bytes.
 pub fn total() -> u64 {
     TOTAL.load(Ordering::Relaxed)
+}
+
+/// Memory that is shared, in frames, and how many pages refer to it in all; but for the page of zeroes.
+pub fn shared() -> (u64, u64) {
+    let counts = SHARES.get().into_iter().flatten().flat_map(|stretch| {
+        let frames = 0..stretch.counts.len() as u64;
+        frames.map(|n| shares().count(HostReal(stretch.base.0 + n * FRAME)))
+    });
+    counts.filter(|count| *count > 0).fold((0, 0), |(frames, all), count| (frames + 1, all + u64::from(count)))
 }
 
 /// Fills memory with zeroes.

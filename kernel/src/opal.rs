@@ -27,7 +27,7 @@ struct Entry {
 static OPAL: Entry = Entry { base: AtomicU64::new(0), entry: AtomicU64::new(0) };
 
 unsafe extern "C" {
-    fn opal_call(token: u64, a0: u64, a1: u64, a2: u64, a3: u64, a4: u64, a5: u64) -> i64;
+    fn opal_call(token: u64, a0: u64, a1: u64, a2: u64, a3: u64, a4: u64, a5: u64, a6: u64) -> i64;
 }
 
 /// Call tokens (opal-api.h).
@@ -39,7 +39,12 @@ mod token {
     #[cfg(feature = "selftest")]
     pub const CEC_REBOOT: u64 = 6;
     pub const POLL_EVENTS: u64 = 10;
+    pub const PCI_CONFIG_READ_WORD: u64 = 15;
+    pub const PCI_CONFIG_WRITE_WORD: u64 = 18;
     pub const CONSOLE_WRITE_BUFFER_SPACE: u64 = 25;
+    pub const PCI_EEH_FREEZE_CLEAR: u64 = 26;
+    pub const PCI_MAP_PE_MMIO_WINDOW: u64 = 29;
+    pub const PCI_SET_PE: u64 = 31;
     pub const START_CPU: u64 = 41;
     pub const REINIT_CPUS: u64 = 70;
     pub const CONSOLE_FLUSH: u64 = 117;
@@ -62,8 +67,14 @@ pub fn init(base: u64, entry: u64) {
 }
 
 fn call(token: u64, args: [u64; 3]) -> i64 {
+    let [a0, a1, a2] = args;
+    call_long(token, [a0, a1, a2, 0, 0, 0, 0])
+}
+
+fn call_long(token: u64, args: [u64; 7]) -> i64 {
+    let [a0, a1, a2, a3, a4, a5, a6] = args;
     // SAFETY: `init` ran before anything else; every caller below passes what the token documents.
-    unsafe { opal_call(token, args[0], args[1], args[2], 0, 0, 0) }
+    unsafe { opal_call(token, a0, a1, a2, a3, a4, a5, a6) }
 }
 
 fn check(code: i64) -> Result<(), Error> {
@@ -149,6 +160,40 @@ pub fn reinit_cpus(flags: u64) -> Result<(), Error> {
 /// Starts a CPU, big endian with translation off, at a real address. `server` is its `ibm,ppc-interrupt-server#s`.
 pub fn start_cpu(server: u32, address: HostReal) -> Result<(), Error> {
     check(call(token::START_CPU, [u64::from(server), address.0, 0]))
+}
+
+/// Reads an aligned word of a function's configuration space: by the host bridge's number and the function's routing ID.
+pub fn pci_config_read(bridge: u64, function: u16, offset: u16) -> Result<u32, Error> {
+    let mut value = 0u32;
+    let args = [bridge, function.into(), offset.into(), out(&mut value), 0, 0, 0];
+    check(call_long(token::PCI_CONFIG_READ_WORD, args))?;
+    Ok(u32::from_be(answer(&value)))
+}
+
+/// Writes an aligned word of a function's configuration space.
+pub fn pci_config_write(bridge: u64, function: u16, offset: u16, value: u32) -> Result<(), Error> {
+    let args = [bridge, function.into(), offset.into(), value.into(), 0, 0, 0];
+    check(call_long(token::PCI_CONFIG_WRITE_WORD, args))
+}
+
+/// Makes a function, and it alone, a partitionable endpoint of a host bridge, of this number.
+pub fn pci_set_endpoint(bridge: u64, endpoint: u64, function: u16) -> Result<(), Error> {
+    // All bits of bus, device and function are compared (OpalPciBusAll, 1, 1); OPAL_MAP_PE.
+    check(call_long(token::PCI_SET_PE, [bridge, endpoint, function.into(), 7, 1, 1, 1]))
+}
+
+/// Makes a segment of a host bridge's window for 32-bit addresses an endpoint's.
+pub fn pci_map_segment(bridge: u64, endpoint: u64, segment: u16) -> Result<(), Error> {
+    /// OPAL_M32_WINDOW_TYPE; there is one such window, 0.
+    const M32: u64 = 1;
+    check(call_long(token::PCI_MAP_PE_MMIO_WINDOW, [bridge, endpoint, M32, 0, segment.into(), 0, 0]))
+}
+
+/// Lets an endpoint go on after errors.
+pub fn pci_clear_freeze(bridge: u64, endpoint: u64) -> Result<(), Error> {
+    /// OPAL_EEH_ACTION_CLEAR_FREEZE_ALL.
+    const ALL: u64 = 3;
+    check(call(token::PCI_EEH_FREEZE_CLEAR, [bridge, endpoint, ALL]))
 }
 
 /// Switches the machine off.

@@ -11,6 +11,7 @@ use realmode::instructions::pause;
 use sched::MAX_TASKS;
 use spin::Once;
 
+use crate::merge;
 use crate::mmu::LPIDS;
 use crate::partition::Partition;
 use crate::partition::life::Doing;
@@ -65,12 +66,23 @@ pub fn task(slot: usize) -> Option<Task> {
 
 /// Defines a partition from a table of the packed manifest, under a name of its own. An error is one line for the user.
 pub fn define(table: &str, name: &str) -> Result<Arc<Partition>, String> {
-    let setup = setup();
-    let tables = &setup.bundle.manifest().partitions;
+    let tables = &setup().bundle.manifest().partitions;
     let table = tables
         .iter()
         .find(|t| t.name == table)
         .ok_or_else(|| format!("the manifest has no partition {table}"))?;
+    define_as(table, name, None)
+}
+
+/// Defines a partition of the same shape as another one, to become a copy of it. Devices of the host stay where they are.
+pub fn define_like(other: &Partition, name: &str) -> Result<Arc<Partition>, String> {
+    let mut table = other.table.clone();
+    table.devices.clear();
+    define_as(&table, name, Some(other.hpt_bytes().trailing_zeros()))
+}
+
+fn define_as(table: &bundle::Partition, name: &str, hpt_shift: Option<u32>) -> Result<Arc<Partition>, String> {
+    let setup = setup();
     let mut partitions = PARTITIONS.lock();
     if partitions.iter().any(|partition| partition.name == name) {
         return Err(format!("there is a partition {name} already"));
@@ -86,7 +98,8 @@ pub fn define(table: &str, name: &str) -> Result<Arc<Partition>, String> {
         return Err(format!("{name}: more than {MAX_TASKS} virtual processors in all"));
     }
     let files = |file: &str| setup.bundle.file(file);
-    let partition = Arc::new(Partition::define(lpid, name, table, &free, files, &setup.features)?);
+    let partition =
+        Arc::new(Partition::define(lpid, name, table, hpt_shift, &free, files, &setup.features)?);
     let mut slots = SLOTS.lock();
     for (server, slot) in free.into_iter().enumerate() {
         slots[slot] = Some(Task { partition: partition.clone(), server });
@@ -121,6 +134,7 @@ pub fn undefine(name: &str) -> Result<(), String> {
     }
     partitions.remove(at);
     drop(partitions);
+    merge::forget(&partition);
     // A CPU that has just parked its last vCPU may still look at it. Its number is free as soon as nobody does.
     while Arc::strong_count(&partition) > 1 {
         pause();

@@ -25,7 +25,7 @@ use crate::partition::life::{self, Ending};
 use crate::partition::{Partition, VirtualCpu, Waits};
 use crate::partitions::{self, Task};
 use crate::schedule::{self, Next};
-use crate::{cpus, epitaph, idle, log, percpu, terminal, trace};
+use crate::{cpus, epitaph, idle, log, merge, percpu, terminal, trace};
 
 /// How soon a vCPU is preempted that has woken another one of its partition on the same CPU: 50 µs. It may wait for the other one,
 /// but may also still hold a lock that the other one will want.
@@ -114,7 +114,10 @@ impl Cpu {
                     IDLE.set(self.number, false);
                     self.stay(entry, until);
                 }
-                Next::Idle(until) => self.sleep(until),
+                Next::Idle(until) => {
+                    let until = [until, merge::idle()].into_iter().flatten().min();
+                    self.sleep(until);
+                }
             }
         }
     }
@@ -272,10 +275,11 @@ impl Cpu {
         // Who is to have the CPU when the time is up.
         let mut heir = None;
         loop {
-            let end = until.min(self.next_duty());
+            let end = until.min(self.next_duty()).min(partition.watches.until());
             #[cfg(feature = "selftest")]
             let end = crate::selftest::slice_end(end);
             let exit = self.enter(partition, regs, end);
+            partition.watches.look_back(partition, task.server, regs.pc);
             if regs.slice_end < end {
                 // It has given something to do to a vCPU that waits for a CPU.
                 until = regs.slice_end;
@@ -295,6 +299,11 @@ impl Cpu {
                 After::End(ending) => {
                     // Somebody else's end may have come first.
                     let _ = life::end(partition, ending);
+                    None
+                }
+                After::Quiesce(work) => {
+                    // If it is about to end anyway, the vCPU asks again should it ever come back.
+                    let _ = life::quiesce(partition, work);
                     None
                 }
             };

@@ -6,26 +6,27 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use bundle::{Bundle, MANIFEST, MONITOR, Manifest, Partition as Table, Size};
+use fdt::Fdt;
 use power::{CpuFeatures, Generation, HostReal};
 use sched::CpuSet;
 
 use crate::memory::Map;
 use crate::partition::{Partition, life};
 use crate::partitions::{self, Setup};
-use crate::{cpus, epitaph, log, memory, run, schedule, terminal};
+use crate::{cpus, epitaph, log, memory, merge, pci, run, schedule, terminal};
 
 /// Exit status: something given by the user cannot be used.
 const UNUSABLE: u8 = 2;
 
 /// Defines what the boot archive asks for, starts what is to be started, and becomes one of the CPUs that run it.
-pub fn start(map: &Map, features: &CpuFeatures) -> ! {
-    if let Err(why) = set_up(map, features) {
+pub fn start(tree: &Fdt<'_>, map: &Map, features: &CpuFeatures) -> ! {
+    if let Err(why) = set_up(tree, map, features) {
         epitaph::end(UNUSABLE, format_args!("{why}"));
     }
     run::join(features)
 }
 
-fn set_up(map: &Map, features: &CpuFeatures) -> Result<(), String> {
+fn set_up(tree: &Fdt<'_>, map: &Map, features: &CpuFeatures) -> Result<(), String> {
     let archive = map.archive.ok_or("boot archive: the machine was started without one (QEMU's -initrd)")?;
     // SAFETY: the firmware put the archive there, the memory map keeps it reserved, and nobody writes to it.
     let archive: &'static [u8] = unsafe {
@@ -33,6 +34,9 @@ fn set_up(map: &Map, features: &CpuFeatures) -> Result<(), String> {
     };
     let bundle = Bundle::open(archive).map_err(|error| format!("{error}"))?;
     check(bundle.manifest())?;
+    pci::set_up(tree, bundle.manifest())?;
+    memory::set_reserve(bundle.manifest().hypervisor.reserve);
+    merge::set(bundle.manifest().hypervisor.merge);
     // POWER8 has one partition to a core, whatever is asked for; where threads are independent it is a matter of isolation.
     let threads = cpus::threads_per_core() > 1;
     let asked = bundle.manifest().hypervisor.core_scheduling;
@@ -57,31 +61,25 @@ fn set_up(map: &Map, features: &CpuFeatures) -> Result<(), String> {
     Ok(())
 }
 
-/// What only the machine can tell: whether memory and CPUs are there.
+/// What only the machine can tell: whether memory and CPUs are there. Partitions may have more memory than the host: they get what they
+/// touch. But the tables of all must fit, also of those that are not started.
 fn check(manifest: &Manifest) -> Result<(), String> {
     let wrong = |line: usize, what: String| Err(format!("{MANIFEST}:{line}: {what}"));
     let online = cpus::online();
-    let mut left = memory::free();
+    let mut left = memory::free().saturating_sub(manifest.hypervisor.reserve);
     for table in &manifest.partitions {
-        let memory = table.memory;
-        // With its page table, reverse map and page states: all partitions have them, those that are not started as well.
-        let tables = Partition::table_bytes(memory);
-        if memory > memory::total() {
-            let have = Size(memory::total() >> 20 << 20);
+        let tables = bundle::tables::least_bytes(table.memory);
+        if tables > left {
+            let (tables, left) = (Size(tables.next_multiple_of(1 << 20)), Size(left >> 20 << 20));
             return wrong(
                 table.lines.memory,
-                format!("memory: {} is more than the {have} that the host has to give", Size(memory)),
+                format!(
+                    "memory: {} needs tables of {tables}, and of the host's memory {left} are left for them",
+                    Size(table.memory)
+                ),
             );
         }
-        let needed = tables + if table.start { memory } else { 0 };
-        if needed > left {
-            let left = Size(left >> 20 << 20);
-            return wrong(
-                table.lines.memory,
-                format!("memory: {} is more than the {left} that the partitions before leave", Size(memory)),
-            );
-        }
-        left -= needed;
+        left -= tables;
         if let Some(cpus) = table.cpus.filter(|cpus| cpus.and(&online) != *cpus) {
             let missing: CpuSet = cpus.iter().filter(|cpu| !online.contains(*cpu)).collect();
             return wrong(

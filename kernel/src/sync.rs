@@ -16,22 +16,24 @@ pub enum Rank {
     Terminal = 0,
     /// Which partitions there are.
     Registry = 1,
+    /// How far the merging of pages has come.
+    Merge = 2,
     /// What a partition does: its start and its end.
-    Life = 2,
+    Life = 3,
     /// Which virtual processors there are.
-    Slots = 3,
+    Slots = 4,
     /// The areas that a vCPU shares with its guest.
-    Areas = 4,
+    Areas = 5,
     /// A partition's console rings, its clock; what the monitor has shown of it.
-    Partition = 5,
+    Partition = 6,
     /// A run queue.
-    Queue = 6,
+    Queue = 7,
     /// The frame store.
-    Frames = 7,
+    Frames = 8,
     /// The heap.
-    Heap = 8,
+    Heap = 9,
     /// The physical console and the log.
-    Console = 9,
+    Console = 10,
 }
 
 /// How a CPU waits for a lock.

@@ -17,7 +17,7 @@ use crate::console::{self, Screen};
 use crate::monitor::{self, Follow};
 use crate::partition::{Partition, TIMEBASE_HZ};
 use crate::sync::{Lock, Rank};
-use crate::{epitaph, log, partitions, trace};
+use crate::{epitaph, log, partitions, trace, watch};
 
 /// How often the console is looked at: every 10 ms, or every millisecond while there is input.
 const PERIOD: u64 = TIMEBASE_HZ / 100;
@@ -153,6 +153,7 @@ pub fn service() {
     }
     NEXT_SERVICE.store(timebase() + PERIOD, Ordering::Relaxed);
     tell();
+    watch::service(&partitions::all());
     let mut terminal = TERMINAL.lock();
     if let Attached::Partition(partition) = &terminal.attached {
         flush(partition);

@@ -1,6 +1,7 @@
 //! The commands: one row each of a table that parsing, completion and help share.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt::Write;
 
 use crate::output::{Record, Table};
@@ -37,10 +38,37 @@ pub enum Command {
     },
     /// Forget a partition.
     Undefine(String),
+    /// Copy a running partition.
+    Clone {
+        /// The partition.
+        name: String,
+        /// What the copies are called: one at least, each well formed and not taken.
+        copies: Vec<String>,
+    },
+    /// Keep a partition's state as it is.
+    Snapshot(String),
+    /// Put a partition back into the state that was kept.
+    Revert(String),
     /// A partition's memory.
     Memory(String),
     /// The host's memory.
     HostMemory,
+    /// Merging of identical pages.
+    Merge(Option<Merge>),
+    /// The pages that a partition has stored to.
+    Dirty {
+        /// The partition.
+        name: String,
+        /// From now on, after they have been shown.
+        reset: bool,
+    },
+    /// Reports of a partition's accesses to memory.
+    Watch {
+        /// The partition.
+        name: String,
+        /// What of it; without it, the answer lists what is watched.
+        order: Option<Watch>,
+    },
     /// A partition's page table.
     Hpt {
         /// The partition.
@@ -74,6 +102,44 @@ pub enum Command {
     Shutdown,
 }
 
+/// What becomes of the merging of identical pages. Without it, the answer says what has been merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merge {
+    /// Merge from now on.
+    On,
+    /// Merge no more. What has been merged stays so until somebody stores to it.
+    Off,
+    /// Look through all memory once, at once.
+    Now,
+}
+
+/// What to watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// Nothing any more.
+    Off,
+    /// A range of the partition's real addresses, besides what is watched already.
+    Range {
+        /// The first byte's address.
+        start: u64,
+        /// How many bytes: not 0, and not beyond 64 bits.
+        bytes: u64,
+        /// What goes unreported.
+        rights: Rights,
+    },
+}
+
+/// The accesses that a watch does not report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// None of them: all accesses are reported.
+    None,
+    /// Loads and fetches: stores are reported.
+    ReadOnly,
+    /// All of them: the range is watched no more.
+    ReadWrite,
+}
+
 /// What may stand at some place of a command, for completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Word {
@@ -85,8 +151,8 @@ pub(crate) enum Word {
     Table,
     /// A partition's name, or `dump`.
     PartitionOrDump,
-    /// `on` or `off`.
-    Switch,
+    /// One of these.
+    OneOf(&'static [&'static str]),
     /// Something that nobody can guess.
     Other,
 }
@@ -227,6 +293,37 @@ pub(crate) static COMMANDS: &[Spec] = &[
         read: |args| Ok(Command::Undefine(args.partition()?)),
     },
     Spec {
+        name: "clone",
+        arguments: "NAME NEW [COUNT]",
+        summary: "copy a running partition",
+        details: "The copy is called NEW; with COUNT (1 to 256), that many are made, called NEW-1, NEW-2 and so on. A copy has \
+                  the vCPUs, the memory, the interrupts and the input of NAME as they are at that moment, a console, a name and an \
+                  identity of its own, and no devices of the host. All go on at once. They share memory until one of them stores to it.",
+        words: &[Word::Partition, Word::Other, Word::Other],
+        options: &[],
+        read: |args| args.clones(),
+    },
+    Spec {
+        name: "snapshot",
+        arguments: "NAME",
+        summary: "keep a partition's state",
+        details: "The registers, memory and interrupts that the partition has now are kept for revert, instead of those kept before. The \
+                  partition goes on. What it stores to from now on takes memory twice.",
+        words: &[Word::Partition],
+        options: &[],
+        read: |args| Ok(Command::Snapshot(args.partition()?)),
+    },
+    Spec {
+        name: "revert",
+        arguments: "NAME",
+        summary: "go back to a snapshot",
+        details: "The partition goes on from its snapshot, which is kept: one can go back to it any number of times. What the \
+                  partition has done since is lost. It takes the longer the more pages it has stored to.",
+        words: &[Word::Partition],
+        options: &[],
+        read: |args| Ok(Command::Revert(args.partition()?)),
+    },
+    Spec {
         name: "memory",
         arguments: "[NAME]",
         summary: "show memory, of a partition or the host",
@@ -236,6 +333,39 @@ pub(crate) static COMMANDS: &[Spec] = &[
         words: &[Word::Partition],
         options: &[],
         read: |args| Ok(args.optional_partition()?.map_or(Command::HostMemory, Command::Memory)),
+    },
+    Spec {
+        name: "merge",
+        arguments: "[on|off|now]",
+        summary: "merge identical pages",
+        details: "With on, idle CPUs look for pages of the same contents, in all partitions whose table does not say otherwise, and make one \
+                  of them, of which a partition gets a copy when it stores to it. With off they stop; what is merged stays so. With \
+                  now, all memory is looked through once. Without an argument: whether it is on, and what it has found and saved.",
+        words: &[Word::OneOf(&["on", "off", "now"])],
+        options: &[],
+        read: |args| args.merge(),
+    },
+    Spec {
+        name: "dirty",
+        arguments: "NAME [reset]",
+        summary: "show which pages were stored to",
+        details: "How many pages, and which ranges of real addresses, the partition has stored to since its start or the last reset. \
+                  With reset they are shown, and from now on only what is stored to later counts.",
+        words: &[Word::Partition, Word::OneOf(&["reset"])],
+        options: &[],
+        read: |args| args.dirty(),
+    },
+    Spec {
+        name: "watch",
+        arguments: "NAME [off|RANGE none|ro|rw]",
+        summary: "report accesses to memory",
+        details: "RANGE is START+LENGTH or START-END, END not included, of real addresses: in hexadecimal with or without 0x, or in \
+                  decimal with K, M or G, as in 0x10000+64K. With none every access to it is reported, with ro only stores, and rw ends \
+                  that; off ends all. A report says where, and by which instruction; the access then takes place. Without RANGE: \
+                  what is watched.",
+        words: &[Word::Partition, Word::OneOf(&["off"]), Word::OneOf(&["none", "ro", "rw"])],
+        options: &[],
+        read: |args| args.watch(),
     },
     Spec {
         name: "hpt",
@@ -255,7 +385,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
         summary: "record events, or show them",
         details: "With a name: whether the partition's events are recorded, or that they be from now on. With dump: the last N events of all \
                   CPUs, or all that are kept, in the order of time; with --raw as `cargo xtask trace` reads them.",
-        words: &[Word::PartitionOrDump, Word::Switch],
+        words: &[Word::PartitionOrDump, Word::OneOf(&["on", "off"])],
         options: &["--raw"],
         read: |args| args.trace(),
     },

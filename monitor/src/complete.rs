@@ -30,7 +30,7 @@ pub fn completions(line: &str, names: &Names<'_>) -> Vec<String> {
                 candidates.extend(names.partitions.iter().map(String::as_str));
             }
             Word::Table => candidates.extend(names.tables.iter().map(String::as_str)),
-            Word::Switch => candidates.extend(["on", "off"]),
+            Word::OneOf(words) => candidates.extend(words),
             Word::Other => {}
         }
     }
@@ -56,6 +56,9 @@ fn place(before: &[&str]) -> Word {
     let words = find(command).map_or(&[][..], |spec| spec.words);
     if words.first() == Some(&Word::PartitionOrDump) && arguments.first() == Some(&"dump") {
         return Word::Other;
+    }
+    if matches!(arguments, [_, .., "off"]) {
+        return Word::Other; // nothing follows that
     }
     words.get(arguments.len()).copied().unwrap_or(Word::Other)
 }

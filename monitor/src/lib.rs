@@ -19,11 +19,12 @@ mod keys;
 mod nearest;
 mod output;
 mod parse;
+mod range;
 #[cfg(test)]
 mod tests;
 mod value;
 
-pub use commands::{Command, help};
+pub use commands::{Command, Merge, Rights, Watch, help};
 pub use complete::completions;
 pub use editor::Editor;
 pub use output::{Record, Table, print_error};

@@ -4,11 +4,15 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::commands::{COMMANDS, Command, Spec};
+use crate::commands::{COMMANDS, Command, Merge, Rights, Spec, Watch};
 use crate::nearest::nearest;
+use crate::range;
 
 /// The option that every command takes.
 pub(crate) const JSON: &str = "--json";
+
+/// The most copies that one command makes.
+const MAX_COPIES: u32 = 256;
 
 /// The names that a command can speak of.
 #[derive(Debug, Clone, Copy)]
@@ -143,17 +147,86 @@ impl<'a> Args<'a> {
         let word = self.required()?;
         let table = known("table", word, self.names.tables)?;
         let name = self.optional();
-        let taken = |name: &str| self.names.partitions.iter().any(|other| other == name);
         match name {
-            None if taken(&table) => Err(format!(
+            None if self.taken(&table) => Err(format!(
                 "there is a partition '{table}' already: give another name, as in 'define {table} NAME'"
             )),
-            Some(name) if taken(name) => Err(format!("there is a partition '{name}' already")),
-            Some(name) if !is_name(name) => Err(format!(
-                "'{name}' is no name: use 1 to 32 letters, digits, '-', '_' and '.', not 'monitor'"
-            )),
-            _ => Ok(Command::Define { table, name: name.map(Into::into) }),
+            Some(name) => Ok(Command::Define { table, name: Some(self.fresh(name)?) }),
+            None => Ok(Command::Define { table, name: None }),
         }
+    }
+
+    fn taken(&self, name: &str) -> bool {
+        self.names.partitions.iter().any(|other| other == name)
+    }
+
+    /// A name for a new partition.
+    fn fresh(&self, name: &str) -> Result<String, String> {
+        if self.taken(name) {
+            return Err(format!("there is a partition '{name}' already"));
+        }
+        if !is_name(name) {
+            return Err(format!(
+                "'{name}' is no name: use 1 to 32 letters, digits, '-', '_' and '.', not 'monitor'"
+            ));
+        }
+        Ok(name.into())
+    }
+
+    pub(crate) fn clones(&mut self) -> Result<Command, String> {
+        let name = self.partition()?;
+        let new = self.required()?;
+        let copies = match self.optional() {
+            None => [self.fresh(new)?].into(),
+            Some(word) => {
+                let count: u32 = number(word, "how many copies")?;
+                if !(1..=MAX_COPIES).contains(&count) {
+                    return Err(format!("{count} is not how many copies: expected 1 to {MAX_COPIES}"));
+                }
+                (1..=count).map(|n| self.fresh(&format!("{new}-{n}"))).collect::<Result<_, _>>()?
+            }
+        };
+        Ok(Command::Clone { name, copies })
+    }
+
+    pub(crate) fn merge(&mut self) -> Result<Command, String> {
+        let order = match self.optional() {
+            None => None,
+            Some("on") => Some(Merge::On),
+            Some("off") => Some(Merge::Off),
+            Some("now") => Some(Merge::Now),
+            Some(word) => return Err(format!("'{word}' is none of 'on', 'off' and 'now'")),
+        };
+        Ok(Command::Merge(order))
+    }
+
+    pub(crate) fn dirty(&mut self) -> Result<Command, String> {
+        let name = self.partition()?;
+        let reset = match self.optional() {
+            None => false,
+            Some("reset") => true,
+            Some(word) => return Err(format!("'{word}' is not 'reset'")),
+        };
+        Ok(Command::Dirty { name, reset })
+    }
+
+    pub(crate) fn watch(&mut self) -> Result<Command, String> {
+        let name = self.partition()?;
+        let order = match self.optional() {
+            None => None,
+            Some("off") => Some(Watch::Off),
+            Some(word) => {
+                let (start, bytes) = range::parse(word)?;
+                let rights = match self.required()? {
+                    "none" => Rights::None,
+                    "ro" => Rights::ReadOnly,
+                    "rw" => Rights::ReadWrite,
+                    word => return Err(format!("'{word}' is none of 'none', 'ro' and 'rw'")),
+                };
+                Some(Watch::Range { start, bytes, rights })
+            }
+        };
+        Ok(Command::Watch { name, order })
     }
 
     pub(crate) fn hpt(&mut self) -> Result<Command, String> {

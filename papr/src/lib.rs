@@ -2,7 +2,7 @@
 //! what its calls mean, without the machine underneath. Everything here is tested on the build machine.
 //!
 //! [`xics`] and [`vty`] may be called with translation off: they do not allocate, panic, format or wait.
-//! [`cpuchars`] and [`vpa`] only compute. [`rtas`], [`tree`] and [`elf`] belong to virtual mode.
+//! [`cpuchars`], [`identity`] and [`vpa`] only compute. [`rtas`], [`tree`] and [`elf`] belong to virtual mode.
 #![cfg_attr(not(any(test, loom)), no_std)]
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ extern crate alloc;
 
 pub mod cpuchars;
 pub mod elf;
+pub mod identity;
 pub mod mmio;
 pub mod rtas;
 mod size;

@@ -4,16 +4,22 @@
 //! What is in here is a promise: page sizes that H_ENTER takes, calls that exist, and nothing else. There is no
 //! `ibm,architecture-vec-5`, so a guest uses the hashed page table and XICS; no bit of TM, radix or copy-paste is set.
 
+mod cpu;
+mod devices;
+
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use power::{Generation, PageSize};
+use power::Generation;
 use vm_fdt::{FdtReserveEntry, FdtWriter};
 
 use crate::elf::RTAS_BYTES;
+use crate::identity::{self, IdentityPage};
 use crate::rtas::Service;
+
+pub use devices::{DEVICE_COMPATIBLE, DeviceConfig, DeviceRange};
 
 /// The `phandle` of the interrupt controller.
 const XICS_PHANDLE: u32 = 0x1111;
@@ -29,7 +35,7 @@ pub const FIRST_VTY: u32 = 0x7100_0000;
 /// - `hcall-splpar`: H_REGISTER_VPA, H_CEDE, H_CONFER, H_PROD; `hcall-join`: H_JOIN; `hcall-set-mode`: H_SET_MODE
 /// - `hcall-debug`: H_LOGICAL_CI_LOAD and its kin
 ///
-/// H_RANDOM has no name here but a node: see [`GuestConfig::random`].
+/// H_RANDOM has no name here but a node: see [`GuestConfig::random`]. `hcall-hpt-resize` is for [`GuestConfig::hpt_resize`].
 pub const HYPERTAS: &[&str] = &[
     "hcall-pft",
     "hcall-term",
@@ -92,6 +98,10 @@ pub struct GuestConfig<'a> {
     pub inhibited_64k: bool,
     /// H_RANDOM exists.
     pub random: bool,
+    /// H_RESIZE_HPT_PREPARE and H_RESIZE_HPT_COMMIT exist.
+    pub hpt_resize: bool,
+    /// Where it sees that it has been cloned or put back.
+    pub identity: Option<IdentityPage>,
     /// Seed of the guest's random numbers; should be fresh.
     pub rng_seed: Option<[u8; 32]>,
     /// The kernel's command line.
@@ -102,6 +112,8 @@ pub struct GuestConfig<'a> {
     pub rtas_base: u64,
     /// Its consoles; the first is the kernel's.
     pub vtys: &'a [VtyConfig],
+    /// The host's devices that it has to itself.
+    pub devices: &'a [DeviceConfig],
 }
 
 /// Why there is no tree.
@@ -115,6 +127,8 @@ pub enum Error {
     Memory,
     /// Something does not lie within the memory.
     Outside(&'static str),
+    /// The identity page is within the memory, or not a page of 64 KiB.
+    IdentityPage,
     /// The writer refused.
     Writer(String),
 }
@@ -128,6 +142,7 @@ impl fmt::Display for Error {
                 write!(f, "memory and real mode area must be whole 64 KiB pages, the latter no larger")
             }
             Error::Outside(what) => write!(f, "the {what} does not lie within the first block of memory"),
+            Error::IdentityPage => write!(f, "the identity page must be a 64 KiB page beyond the memory"),
             Error::Writer(message) => write!(f, "device tree: {message}"),
         }
     }
@@ -171,9 +186,13 @@ pub fn build(c: &GuestConfig) -> Result<Vec<u8>, Error> {
     cpus(&mut w, c)?;
     interrupt_controller(&mut w, c)?;
     vdevice(&mut w, c)?;
+    devices::devices(&mut w, c.devices)?;
     rtas(&mut w, c)?;
     if c.random {
         platform_facilities(&mut w)?;
+    }
+    if let Some(page) = c.identity {
+        identity(&mut w, page)?;
     }
     w.end_node(root)?;
     Ok(w.finish()?)
@@ -200,6 +219,12 @@ fn check(c: &GuestConfig) -> Result<(), Error> {
     }
     if c.initrd.is_some_and(|(start, end)| !within(start, end)) {
         return Err(Error::Outside("initrd"));
+    }
+    if let Some(IdentityPage { base, .. }) = c.identity {
+        let apart = base >= c.memory_bytes && base.checked_add(identity::PAGE_BYTES).is_some();
+        if !apart || !base.is_multiple_of(PAGE) {
+            return Err(Error::IdentityPage);
+        }
     }
     Ok(())
 }
@@ -253,145 +278,9 @@ fn cpus(w: &mut FdtWriter, c: &GuestConfig) -> Result<(), Error> {
     w.property_u32("#address-cells", 1)?;
     w.property_u32("#size-cells", 0)?;
     for server in c.cpus {
-        cpu(w, c, *server)?;
+        cpu::node(w, c, *server)?;
     }
     Ok(w.end_node(node)?)
-}
-
-fn cpu(w: &mut FdtWriter, c: &GuestConfig, server: u32) -> Result<(), Error> {
-    let node = w.begin_node(&format!("PowerPC,{}@{server:x}", c.generation.name()))?;
-    w.property_string("device_type", "cpu")?;
-    w.property_u32("reg", server)?;
-    w.property_string("status", "okay")?;
-    w.property_null("64-bit")?;
-    w.property_u32("cpu-version", c.pvr)?;
-    w.property_u32("timebase-frequency", c.timebase_hz)?;
-    w.property_u32("clock-frequency", c.clock_hz)?;
-    // One thread to a core; global interrupts go to the boot processor.
-    w.property_array_u32("ibm,ppc-interrupt-server#s", &[server])?;
-    w.property_array_u32("ibm,ppc-interrupt-gserver#s", &[server, c.boot_cpu])?;
-    w.property_u32("ibm,chip-id", 0)?;
-
-    let (dcache, icache) = match c.generation {
-        Generation::Power8 => (64 << 10, 32 << 10),
-        Generation::Power9 => (32 << 10, 32 << 10),
-        Generation::Power10 => (32 << 10, 48 << 10),
-    };
-    for (name, bytes) in [
-        ("d-cache-block-size", 128),
-        ("d-cache-line-size", 128),
-        ("d-cache-size", dcache),
-        ("i-cache-block-size", 128),
-        ("i-cache-line-size", 128),
-        ("i-cache-size", icache),
-    ] {
-        w.property_u32(name, bytes)?;
-    }
-
-    w.property_u32("slb-size", c.slb_entries)?;
-    w.property_u32("ibm,slb-size", c.slb_entries)?;
-    w.property_array_u32("ibm,pft-size", &[0, c.hpt_shift])?;
-    w.property_array_u32("ibm,segment-page-sizes", &segment_page_sizes(c.huge_pages))?;
-    // 256 MiB and 1 TiB; all ones where there is no more.
-    w.property_array_u32("ibm,processor-segment-sizes", &[28, 40, !0, !0])?;
-    w.property("ibm,pa-features", &pa_features(c.generation, c.inhibited_64k))?;
-    // 2: VSX, too.
-    w.property_u32("ibm,vmx", 2)?;
-    w.property_u32("ibm,dfp", 1)?;
-    w.property_u32("ibm,purr", 1)?;
-    w.property_u32("ibm,spurr", 1)?;
-    if let Some(bits) = c.large_decrementer_bits {
-        w.property_u32("ibm,dec-bits", bits)?;
-    }
-    Ok(w.end_node(node)?)
-}
-
-/// `ibm,segment-page-sizes`: for each base page size its shift, L||LP of the SLB entry, how many actual page sizes
-/// follow, and for each of them its shift and LP of the page table entry.
-fn segment_page_sizes(huge: bool) -> Vec<u32> {
-    use PageSize::*;
-    let mut cells = Vec::new();
-    for base in [K4, K64, M16] {
-        let actual: Vec<_> = [K4, K64, M16]
-            .into_iter()
-            .filter(|a| huge || *a != M16)
-            .filter_map(|a| Some((a, power::hpte::encode_page_sizes(base, a)?.1)))
-            .collect();
-        if actual.is_empty() {
-            continue;
-        }
-        let slb = power::slb::SlbV::llp(base);
-        cells.extend([base.shift(), slb as u32, actual.len() as u32]);
-        for (size, lp) in actual {
-            cells.extend([size.shift(), (lp >> 12) as u32]);
-        }
-    }
-    cells
-}
-
-/// `ibm,pa-features` (LoPAR, "Attribute Definition"): a length, a type of 0, and bits.
-fn pa_features(generation: Generation, inhibited_64k: bool) -> Vec<u8> {
-    /// Bytes of the definition that are not zero, and since when.
-    const FEATURES: &[(usize, u8, Generation)] = {
-        use Generation::*;
-        &[
-            // MMU, FPU, SLB, RUN, DABR, no-execute.
-            (0, 0xf6, Power8),
-            // fri[nzpm], DABRX, SPRG3, SLB 0, PP=110.
-            (1, 0x1f, Power8),
-            // Virtual real mode, Data Stream 2.05, PPR, Data Stream 2.02 and 2.06.
-            (2, 0xc7, Power8),
-            // Load and store doubles, unaligned restart.
-            (3, 0xc0, Power8),
-            // Little endian, CFAR, EBB, load and store quads.
-            (5, 0xf0, Power8),
-            // Data Stream 2.07.
-            (6, 0x80, Power8),
-            // Vector, vector-scalar, vector xor.
-            (16, 0x80, Power8),
-            (18, 0x80, Power8),
-            (20, 0x80, Power8),
-            // Extended decrementer, 64-bit features, performance monitor.
-            (24, 0x80, Power9),
-            (26, 0x80, Power9),
-            (28, 0x80, Power9),
-            // Little endian atomics, EBB and extended EBB.
-            (32, 0x80, Power9),
-            (34, 0xc0, Power9),
-            // 40 would be the radix MMU. Performance monitor 3.0, PC-relative, scv.
-            (42, 0x80, Power9),
-            (44, 0x80, Power9),
-            (46, 0x80, Power9),
-            // SIMD, quad precision, strings.
-            (48, 0x80, Power9),
-            (50, 0x80, Power9),
-            (52, 0x80, Power9),
-            // Decimal floating point, decimal integer, SHA.
-            (54, 0x80, Power9),
-            (56, 0x80, Power9),
-            (58, 0x80, Power9),
-            // Atomics on memory that is not cached, random numbers.
-            (60, 0x80, Power9),
-            (62, 0x80, Power9),
-            // Of 3.1, 64 would be the second watchpoint, 68 DEXCR, 72 the hash checks: they come with registers to keep.
-        ]
-    };
-    let bytes = match generation {
-        Generation::Power8 => 24,
-        Generation::Power9 => 66,
-        Generation::Power10 => 74,
-    };
-    let mut out = alloc::vec![0; 2 + bytes];
-    out[0] = bytes as u8;
-    for (byte, bits, since) in FEATURES {
-        if generation >= *since {
-            out[2 + byte] = *bits;
-        }
-    }
-    if inhibited_64k {
-        out[2 + 1] |= 0x20;
-    }
-    out
 }
 
 /// LoPAR, "Interrupt Presentation Controller".
@@ -432,7 +321,9 @@ fn vdevice(w: &mut FdtWriter, c: &GuestConfig) -> Result<(), Error> {
 fn rtas(w: &mut FdtWriter, c: &GuestConfig) -> Result<(), Error> {
     let base = c.rtas_base as u32;
     let node = w.begin_node("rtas")?;
-    w.property_string_list("ibm,hypertas-functions", HYPERTAS.iter().map(|s| s.to_string()).collect())?;
+    let resize = c.hpt_resize.then_some("hcall-hpt-resize");
+    let functions = HYPERTAS.iter().copied().chain(resize).map(String::from).collect();
+    w.property_string_list("ibm,hypertas-functions", functions)?;
     w.property_u32("linux,rtas-base", base)?;
     w.property_u32("linux,rtas-entry", base)?;
     w.property_u32("rtas-size", RTAS_BYTES as u32)?;
@@ -460,6 +351,25 @@ fn platform_facilities(w: &mut FdtWriter) -> Result<(), Error> {
     w.property_u32("reg", 0)?;
     w.end_node(random)?;
     Ok(w.end_node(node)?)
+}
+
+/// The identity page (the devicetree binding `microsoft,vmgenid`). Linux makes platform devices only of what is below few nodes of
+/// a pseries tree; one whose `device_type` is that of persistent memory is among them, whatever its children are
+/// (`arch/powerpc/platforms/pseries/pmem.c`).
+fn identity(w: &mut FdtWriter, page: IdentityPage) -> Result<(), Error> {
+    let parent = w.begin_node("identity")?;
+    w.property_string("device_type", "ibm,persistent-memory")?;
+    w.property_u32("#address-cells", 2)?;
+    w.property_u32("#size-cells", 2)?;
+    w.property_null("ranges")?;
+    let node = w.begin_node(&format!("vmgenid@{:x}", page.base))?;
+    w.property_string("compatible", "microsoft,vmgenid")?;
+    w.property_array_u64("reg", &[page.base, identity::PAGE_BYTES])?;
+    w.property_u32("interrupt-parent", XICS_PHANDLE)?;
+    // Signalled by messages.
+    w.property_array_u32("interrupts", &[page.source, 0])?;
+    w.end_node(node)?;
+    Ok(w.end_node(parent)?)
 }
 
 #[cfg(test)]

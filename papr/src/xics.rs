@@ -25,6 +25,8 @@
 //! controller again. A controller that becomes receptive goes: clear `RESEND`, look at the sources. Whatever the
 //! interleaving one of the two sees the other (all of it is sequentially consistent).
 
+mod copy;
+
 #[cfg(loom)]
 use loom::sync::atomic::AtomicU64;
 

@@ -59,13 +59,29 @@ hcalls! {
     XIRR_X = 0x2fc, "H_XIRR_X";
     RANDOM = 0x300, "H_RANDOM";
     SET_MODE = 0x31c, "H_SET_MODE";
+    RESIZE_HPT_PREPARE = 0x36c, "H_RESIZE_HPT_PREPARE";
+    RESIZE_HPT_COMMIT = 0x370, "H_RESIZE_HPT_COMMIT";
     REGISTER_PROC_TBL = 0x37c, "H_REGISTER_PROC_TBL";
     RTAS = 0xf000, "H_RTAS";
+    /// Keep the partition's state as it is, in place of what was kept before. H_SUCCESS, with 0 in r4 and r5; and once more after each
+    /// [`Hcall::PARTITA_REVERT`], with how often that has been in r4, and in r5 what it was given. H_NO_MEM if there is no memory
+    /// to keep it in: what was kept before is lost then. No arguments.
+    PARTITA_SNAPSHOT = 0xf400, "H_PARTITA_SNAPSHOT";
+    /// Put the partition back into the state that is kept. It does not return: the snapshot does, once more, on the vCPU that took
+    /// it, and r4 is what it returns in r5; all others go on where they were then. H_NOT_AVAILABLE if nothing is kept.
+    PARTITA_REVERT = 0xf404, "H_PARTITA_REVERT";
+    /// Who the partition is, which a clone has to ask again: H_SUCCESS; in r4 its number, as in `ibm,partition-no`; in r5 and r6
+    /// its random identifier, first byte first; in r7 how often that has changed (by being cloned or reverted). No arguments.
+    PARTITA_IDENTITY = 0xf408, "H_PARTITA_IDENTITY";
 }
 
 impl Hcall {
     /// The highest number of the range that PAPR spaces four apart.
     pub const MAX: u64 = 0x48c;
+    /// The last number of this hypervisor's own range, the four from [`Hcall::PARTITA_SNAPSHOT`] on. PAPR ends far below. Above it
+    /// KVM and QEMU have their own from 0xf000 to 0xf005 (H_RTAS among them) and from 0xf800 on, the ultravisor its from 0xf100
+    /// to 0xf1ff, and secure guests theirs from 0xef00 on. The range is aligned, so `number | 0xc` tells whether it is one of these.
+    pub const PRIVATE_LAST: u64 = 0xf40c;
 }
 
 macro_rules! statuses {
@@ -99,6 +115,12 @@ statuses! {
     PARTIAL = 5, "H_PARTIAL";
     PAGE_REGISTERED = 15, "H_PAGE_REGISTERED";
     CONTINUE = 18, "H_CONTINUE";
+    LONG_BUSY_ORDER_1_MSEC = 9900, "H_LONG_BUSY_ORDER_1_MSEC";
+    LONG_BUSY_ORDER_10_MSEC = 9901, "H_LONG_BUSY_ORDER_10_MSEC";
+    LONG_BUSY_ORDER_100_MSEC = 9902, "H_LONG_BUSY_ORDER_100_MSEC";
+    LONG_BUSY_ORDER_1_SEC = 9903, "H_LONG_BUSY_ORDER_1_SEC";
+    LONG_BUSY_ORDER_10_SEC = 9904, "H_LONG_BUSY_ORDER_10_SEC";
+    LONG_BUSY_ORDER_100_SEC = 9905, "H_LONG_BUSY_ORDER_100_SEC";
     HARDWARE = -1, "H_HARDWARE";
     FUNCTION = -2, "H_FUNCTION";
     PRIVILEGE = -3, "H_PRIVILEGE";
@@ -145,4 +167,20 @@ pub mod flags {
     pub const PP: u64 = 3;
     /// H_PROTECT: PP bit 0 (dword 1's bit 0).
     pub const PP0: u64 = 1 << (63 - 55);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_private_range() {
+        let own = |number: u64| number | 0xc == Hcall::PRIVATE_LAST;
+        for call in [Hcall::PARTITA_SNAPSHOT, Hcall::PARTITA_REVERT, Hcall::PARTITA_IDENTITY] {
+            assert!(own(call.0) && call.name().is_some_and(|name| name.starts_with("H_PARTITA_")));
+        }
+        let first = Hcall::PARTITA_SNAPSHOT.0;
+        let numbers = (0..0x1_0000).chain([first | 1 << 32, !0]).filter(|number| own(*number));
+        assert!(numbers.eq((0..4).map(|n| first + 4 * n)));
+    }
 }

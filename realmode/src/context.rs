@@ -96,6 +96,19 @@ pub unsafe fn load(generation: Generation, from: &mut Context) {
     }
 }
 
+/// One vector-scalar register of the vCPU whose registers are in the machine.
+///
+/// # Safety
+/// As for [`set_vsr`].
+pub unsafe fn vsr(generation: Generation, own: &mut Context, number: u8) -> [u64; 2] {
+    // SAFETY: the caller's; what is loaded is what was just saved.
+    unsafe {
+        save(generation, own);
+        load(generation, own);
+    }
+    own.vsx[usize::from(number & 63)]
+}
+
 /// Changes one vector-scalar register of the vCPU whose registers are in the machine.
 ///
 /// # Safety

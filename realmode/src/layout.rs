@@ -182,6 +182,7 @@ pub struct Vcpu {
 }
 
 /// Registers that stay live across full exits and change hands only between vCPUs.
+#[derive(Clone, Copy)]
 #[repr(C, align(16))]
 pub struct Context {
     /// VSR 0 to 63: the floating point registers and the vector registers.
@@ -236,6 +237,54 @@ impl Vcpu {
             hurry_for: 0,
             context: UnsafeCell::new(Context::INITIAL),
         }
+    }
+
+    /// Takes over all that the guest can see of another vCPU, neither of which runs. To whom it belongs, and how it is traced,
+    /// stays.
+    pub fn take_state(&mut self, from: &mut Vcpu) {
+        let Vcpu {
+            gpr,
+            cr,
+            lr,
+            ctr,
+            xer,
+            pc,
+            msr,
+            srr0,
+            srr1,
+            dar,
+            dsisr,
+            amr,
+            iamr,
+            dec_expires,
+            slb_count,
+            slb,
+            context,
+            // Told by its partition, or set at its next entry.
+            lpcr: _,
+            lpid: _,
+            sdr1: _,
+            partition: _,
+            percpu: _,
+            server: _,
+            trace_tag: _,
+            stats: _,
+            slice_end: _,
+            hdec_at: _,
+            watching_ee: _,
+            watch_ticks: _,
+            hurry_for: _,
+            // About its last exit, which is over.
+            vector: _,
+            heir: _,
+            fault: _,
+            left_at: _,
+        } = from;
+        (self.gpr, self.cr, self.lr, self.ctr, self.xer) = (*gpr, *cr, *lr, *ctr, *xer);
+        (self.pc, self.msr, self.srr0, self.srr1) = (*pc, *msr, *srr0, *srr1);
+        (self.dar, self.dsisr, self.amr, self.iamr) = (*dar, *dsisr, *amr, *iamr);
+        (self.dec_expires, self.slb_count, self.slb) = (*dec_expires, *slb_count, *slb);
+        *self.context.get_mut() = *context.get_mut();
     }
 
     /// Its MSR, with names.

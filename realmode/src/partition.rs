@@ -1,5 +1,7 @@
 //! What the fast paths know of a partition.
+#![allow(unsafe_code)] // the page table can be exchanged
 
+use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hpt::{GuestMmu, Hpt, Slots};
@@ -16,8 +18,8 @@ pub struct Partition {
     pub lpid: Lpid,
     /// The processor under it.
     pub features: CpuFeatures,
-    /// The page table.
-    pub hpt: Hpt<'static>,
+    /// The page table; see [`Partition::set_hpt`].
+    pub hpt: UnsafeCell<Hpt<'static>>,
     /// The real addresses.
     pub slots: Slots<'static>,
     /// The segment of its real mode.
@@ -34,11 +36,31 @@ pub struct Partition {
     pub interrupt_mode: AtomicU64,
 }
 
+// SAFETY: the page table is only exchanged while nobody looks at it (`set_hpt`); all else is shared by design.
+unsafe impl Sync for Partition {}
+
 impl Partition {
+    /// The page table.
+    #[inline(always)]
+    pub fn hpt(&self) -> &Hpt<'static> {
+        // SAFETY: it is only exchanged when nobody looks at it: see `set_hpt`.
+        unsafe { &*self.hpt.get() }
+    }
+
+    /// Exchanges the page table.
+    ///
+    /// # Safety
+    /// No vCPU of the partition is active, and the caller holds the lock of its life, as does everybody else who looks at the table of
+    /// a partition that he does not run.
+    pub unsafe fn set_hpt(&self, hpt: Hpt<'static>) {
+        // SAFETY: the caller's.
+        unsafe { *self.hpt.get() = hpt };
+    }
+
     /// The page table and what is behind it, for a call.
     #[inline(always)]
     pub fn mmu(&self) -> GuestMmu<'_> {
-        GuestMmu::new(&self.hpt, &self.slots)
+        GuestMmu::new(self.hpt(), &self.slots)
     }
 
     /// How its interrupts are taken.

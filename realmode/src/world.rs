@@ -94,6 +94,7 @@ global_asm!(
     H_FUNCTION = const Status::FUNCTION.0,
     H_PRIVILEGE = const Status::PRIVILEGE.0,
     H_RTAS = const power::Hcall::RTAS.0,
+    PRIVATE_LAST = const power::Hcall::PRIVATE_LAST,
     MSR_IR_DR = const Msr::IR.bits() | Msr::DR.bits(),
     MSR_PR = const Msr::PR.bits(),
     RM_SPECIAL = const RM_SPECIAL,

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+mod device_cases;
 mod guest_cases;
 mod host_cases;
 mod linux_cases;
@@ -190,6 +191,8 @@ pub struct Case {
     pub smp: (u32, u32),
     /// The host's memory, in MiB.
     pub host_memory: u64,
+    /// The host's devices: what QEMU's `-device` is told of each. Such cases are not for the oracle.
+    pub devices: &'static [&'static str],
     /// Processors run at the same time, each in a thread of QEMU's, and time is real time. Otherwise they take turns and
     /// instructions are counted: runs repeat exactly.
     pub mttcg: bool,
@@ -223,6 +226,7 @@ impl Case {
             machines: Machine::ALL,
             smp: (1, 1),
             host_memory: 2048,
+            devices: &[],
             mttcg: false,
             selftest: None,
             guest_memory: 256,
@@ -242,6 +246,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(linux_cases::cases());
     all.extend(partition_cases::cases());
     all.extend(host_cases::cases());
+    all.extend(device_cases::cases());
     all
 }
 
@@ -295,7 +300,7 @@ mod tests {
     fn settings_that_the_runner_can_do() {
         for case in cases() {
             let guest = matches!(case.source, Source::Guest { .. });
-            assert!(guest && case.selftest.is_none() || !case.oracle, "{}: not for the oracle", case.name);
+            assert!(guest && case.selftest.is_none() && case.devices.is_empty() || !case.oracle, "{}: not for the oracle", case.name);
             let (cpus, threads) = case.smp;
             assert!(threads.is_power_of_two() && cpus.is_multiple_of(threads), "{}: smp", case.name);
             for machine in case.machines {

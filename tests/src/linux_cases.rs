@@ -26,6 +26,7 @@ macro_rules! init {
         )
     };
 }
+pub(crate) use init;
 
 /// What they end with: the kernel has not complained, and the count.
 macro_rules! quiet {
@@ -36,6 +37,7 @@ macro_rules! quiet {
          poweroff -f\n"
     };
 }
+pub(crate) use quiet;
 
 /// Reads a word from the console and acts on it, for ever.
 const ASK: &str = init!(

@@ -57,11 +57,15 @@ pub struct Stats {
     hcalls: [Counter; HCALLS],
     /// Calls that the assembly refuses.
     refused: Counter,
-    rtas: Counter,
+    beyond: [Counter; BEYOND.len()],
     faults: [Counter; Outcome::ALL.len()],
     interrupts: [Counter; INTERRUPTS.len()],
     exits: [Counter; ExitCode::ALL.len()],
 }
+
+/// Hypercalls beyond PAPR's range that have a counter of their own.
+const BEYOND: [Hcall; 4] =
+    [Hcall::RTAS, Hcall::PARTITA_SNAPSHOT, Hcall::PARTITA_REVERT, Hcall::PARTITA_IDENTITY];
 
 /// What the assembly adds to the address of [`Stats`] for calls that it refuses.
 pub const REFUSED: usize = core::mem::offset_of!(Stats, refused);
@@ -93,7 +97,8 @@ impl Subject {
     pub fn all() -> impl Iterator<Item = Subject> {
         (0..=Hcall::MAX / 4)
             .map(|n| Subject::Hcall(Hcall(4 * n)))
-            .chain([Subject::Hcall(Hcall::RTAS), Subject::Refused])
+            .chain(BEYOND.into_iter().map(Subject::Hcall))
+            .chain([Subject::Refused])
             .chain(Outcome::ALL.into_iter().map(Subject::Fault))
             .chain(INTERRUPTS.into_iter().map(Subject::Interrupt))
             .chain(ExitCode::ALL.iter().copied().map(Subject::Exit))
@@ -121,7 +126,7 @@ impl Stats {
         Stats {
             hcalls: [const { Counter::zero() }; HCALLS],
             refused: Counter::zero(),
-            rtas: Counter::zero(),
+            beyond: [const { Counter::zero() }; BEYOND.len()],
             faults: [const { Counter::zero() }; Outcome::ALL.len()],
             interrupts: [const { Counter::zero() }; INTERRUPTS.len()],
             exits: [const { Counter::zero() }; ExitCode::ALL.len()],
@@ -133,9 +138,10 @@ impl Stats {
     #[inline]
     pub fn counter(&self, subject: Subject) -> Option<&Counter> {
         match subject {
-            Subject::Hcall(Hcall::RTAS) => Some(&self.rtas),
             Subject::Hcall(number) if number.0.is_multiple_of(4) => {
-                Some(self.hcalls.get((number.0 / 4) as usize).unwrap_or(&self.refused))
+                let beyond = || Some(&self.beyond[BEYOND.iter().position(|known| *known == number)?]);
+                let within = self.hcalls.get((number.0 / 4) as usize);
+                Some(within.or_else(beyond).unwrap_or(&self.refused))
             }
             Subject::Hcall(_) | Subject::Refused => Some(&self.refused),
             Subject::Fault(outcome) => self.faults.get(outcome as usize),
@@ -202,7 +208,7 @@ mod tests {
         for subject in Subject::all() {
             let at = core::ptr::from_ref(stats.counter(subject).expect("a counter")) as u64 - base;
             match subject {
-                Subject::Hcall(number) if number != Hcall::RTAS => assert_eq!(at, 4 * number.0),
+                Subject::Hcall(number) if number.0 <= Hcall::MAX => assert_eq!(at, 4 * number.0),
                 Subject::Refused => assert_eq!(at, REFUSED as u64),
                 _ => assert!(at > REFUSED as u64),
             }

@@ -137,29 +137,26 @@ fn check_host(manifest: &Manifest, host: Host) -> Result<(), (usize, String)> {
             return Err((lines.cpus, reason));
         }
     }
-    // What is only defined has no memory yet.
-    let mut before = 0;
-    for Partition { memory, lines, .. } in manifest.partitions.iter().filter(|partition| partition.start) {
-        check_memory(*memory, before, host.memory)
+    // Guests get what they touch, so all of them together may have more memory than the host. But all have their tables.
+    let mut before = manifest.hypervisor.reserve;
+    for Partition { memory, lines, .. } in &manifest.partitions {
+        before += bundle::tables::least_bytes(*memory);
+        check_memory(before, host.memory)
             .map_err(|reason| (lines.memory, format!("memory: {} {reason}", Size(*memory))))?;
-        before += memory;
     }
     Ok(())
 }
 
-/// Whether a partition's memory fits into the host's beside that of others, by all that is known here. If not: why.
-pub fn check_memory(memory: u64, before: u64, host: u64) -> Result<(), String> {
+/// Whether a host has room for so many bytes of tables, by all that is known here. If not: why.
+pub fn check_memory(tables: u64, host: u64) -> Result<(), String> {
     /// What firmware and the hypervisor take at least.
     const TAKEN: u64 = 40 << 20;
-    let guests = before.saturating_add(memory);
-    // Beside its memory, each has a page table of 1/128 and as much to find entries by page.
-    let need = guests.saturating_add(guests / 64).saturating_add(TAKEN);
+    let need = tables.saturating_add(TAKEN);
     if need <= host {
         return Ok(());
     }
-    let all = if before == 0 { "" } else { " for all up to here" };
-    let need = need.div_ceil(1 << 20);
-    Err(format!("does not fit: the host needs {need}M{all} and has {} (--memory)", Size(host)))
+    let need = Size(need.next_multiple_of(1 << 20));
+    Err(format!("does not fit: for page tables alone the host needs {need} up to here and has {} (--memory)", Size(host)))
 }
 
 /// Which of a guest's values must change.
@@ -383,21 +380,16 @@ mod test {
     #[test]
     fn sizes_that_cannot_fit() {
         let large = |name: &str, size: &str| GOOD.replace("\"a\"", name).replace("64M", size);
-        refused(
-            "one",
-            &large("'a'", "2G"),
-            "m.toml:3: memory: 2G does not fit: the host needs 2120M and has 2G (--memory)",
-        );
-        let two = large("'a'", "1G") + &large("'b'", "1G");
+        // More than the host has is no error, but tables for it must fit.
+        let dir = Dir::new("more", &large("'a'", "64G"));
+        dir.pack().unwrap();
+        let two = large("'a'", "512G") + &large("'b'", "512G");
         refused(
             "two",
             &two,
-            "m.toml:7: memory: 1G does not fit: the host needs 2120M for all up to here and",
+            "m.toml:7: memory: 512G does not fit: for page tables alone the host needs 2477M up to here and has 2G (--memory)",
         );
-        refused("huge", &large("'a'", "17179869183G"), "m.toml:3: memory: 17179869183G does not fit");
-        // One that is not started does not count.
-        let dir = Dir::new("stopped", &format!("{two}start = false\n"));
-        dir.pack().unwrap();
+        refused("huge", &large("'a'", "17179869183G"), "m.toml:3: memory:");
         let dir = Dir::new("initrd-size", &format!("{}initrd = \"large\"\n", large("'a'", "16M")));
         dir.file("large", &[0; 15 << 20]);
         assert!(dir.pack().unwrap_err().starts_with("m.toml:3: memory: large: initrd"));

@@ -1,7 +1,7 @@
 //! The options of `cargo xtask run`.
 
 use crate::{Failure, archive};
-use bundle::{MAX_CMDLINE, MAX_VCPUS, MEMORY_GRANULE, MIN_MEMORY, Size, parse_size};
+use bundle::{MAX_CMDLINE, MAX_VCPUS, MEMORY_GRANULE, MAX_MEMORY, MIN_MEMORY, Size, parse_size};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -192,7 +192,10 @@ impl Guest {
         if !self.memory.is_multiple_of(MEMORY_GRANULE) {
             return fail(format!("--guest-memory {memory}: not a multiple of {}", Size(MEMORY_GRANULE)));
         }
-        if let Err(reason) = archive::check_memory(self.memory, 0, host) {
+        if self.memory > MAX_MEMORY {
+            return fail(format!("--guest-memory {memory}: more than {}", Size(MAX_MEMORY)));
+        }
+        if let Err(reason) = archive::check_memory(bundle::tables::least_bytes(self.memory), host) {
             return fail(format!("--guest-memory {memory} {reason}"));
         }
         if self.append.len() > MAX_CMDLINE {
@@ -306,9 +309,10 @@ mod test {
             ("--memory two", "--memory two: not a size: write a number with K, M or G, as in 512M"),
             ("--guest-memory 0", "--guest-memory 0: a guest needs at least 16M"),
             ("--guest-memory 300000001", "--guest-memory 300000001: not a multiple of 64K"),
+            ("--guest-memory 513G", "--guest-memory 513G: more than 512G"),
             (
-                "--guest-memory 3G",
-                "--guest-memory 3G does not fit: the host needs 3160M and has 2G (--memory)",
+                "--memory 1G --guest-memory 512G",
+                "--guest-memory 512G does not fit: for page tables alone the host needs 1257M up to here and has 1G (--memory)",
             ),
             ("--vcpus 0", "--vcpus 0: not a number between 1 and 128"),
             ("--vcpus many", "--vcpus many: not a number between 1 and 128"),

@@ -490,6 +490,9 @@ impl Run {
         if let Some(bootargs) = case.selftest {
             command.args(["-append", bootargs]);
         }
+        for device in case.devices {
+            command.args(["-device", device]);
+        }
         Ok((command, vec![archive]))
     }
 

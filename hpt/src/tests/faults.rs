@@ -283,51 +283,6 @@ fn backing_changes_need_the_right_state() {
 }
 
 #[test]
-fn a_clone_reads_the_same_and_writes_its_own() {
-    for format in super::unit::BOTH {
-        with_world(format, false, |w| {
-            w.populate(1, PageState::Private);
-            let (n, store) = first(w, AccessKind::Write);
-            let index = enter(w, UNIT, RW).unwrap();
-            let (k, page) = va(w, PageSize::K64, PageSize::K64);
-            let (v, group) = page.place(true);
-            let device = w.enter(Some(k), 0, group, v, page.r(DEVICE_I, HpteR::I | 2)).unwrap();
-            let (_, junk) = w.vas[3].place(false);
-            let nowhere = w.enter(None, 0, junk, HpteV(0x9999_0000), HpteR(NOWHERE | RW)).unwrap();
-            w.access(n, &store);
-            assert!(!w.mmu.clone_quiesced(&GuestMmu::new(w.mmu.hpt(), &Slots::new(false))));
-            w.share_all();
-            w.check();
-            with_world(format, false, |c| {
-                // The model knows nothing of this, so it is left out: the parent's host memory, the clone's table.
-                let slots = c.mmu.slots();
-                assert!(c.mmu.clone_quiesced(&w.mmu));
-                assert_eq!(c.mmu.page_view(GuestReal(UNIT)), w.mmu.page_view(GuestReal(UNIT)));
-                assert_eq!(c.mmu.read(index), w.mmu.read(index));
-                assert_eq!(c.mmu.read(device), w.mmu.read(device));
-                let (seen, _) = c.mmu.hpt().peek(device).unwrap();
-                assert!(seen.any(HpteV::ABSENT) && !seen.any(HpteV::V), "devices stay behind");
-                assert!(c.mmu.hpt().peek(nowhere).unwrap().0.any(HpteV::ABSENT));
-                let host = c.m.access(&first(c, AccessKind::Read).1).unwrap();
-                assert_eq!(Ok(host), w.m.access(&first(w, AccessKind::Read).1));
-                let cause = c.m.access(&store).unwrap_err();
-                let Triage::Escalate(e) = c.mmu.triage(&fault(store, cause)) else { panic!() };
-                c.mmu.make_private(c.m, GuestReal(UNIT), HostReal(0x7_0000_0000)).unwrap();
-                assert_eq!(c.mmu.resolve(c.m, &e, AccessKind::Write), Resolved::Installed);
-                assert_eq!(c.m.access(&store).unwrap().0 >> 16, 0x7_0000);
-                // Its chain is its own.
-                c.mmu.remove(c.m, 0, index, 0).unwrap();
-                assert!(!slots.page(GuestReal(UNIT)).unwrap().is_mapped());
-            });
-            assert!(w.mmu.slots().page(GuestReal(UNIT)).unwrap().is_mapped());
-            // The parent finds its own way.
-            assert_eq!(w.access(n, &store), Outcome::Done);
-            w.check();
-        });
-    }
-}
-
-#[test]
 fn cleared_is_empty() {
     each(|w| {
         enter(w, UNIT, RW).unwrap();

@@ -113,9 +113,9 @@ impl World<'_> {
         let frame = real % unit >> 12;
         if store {
             assert_eq!((page.state, page.protection), (PageState::Private, Protection::ReadWrite));
-            self.next_value += 1;
-            page.contents.insert(frame, self.next_value);
-            self.m.set(host, self.next_value);
+            let value = self.m.memory.new_value();
+            page.contents.insert(frame, value);
+            self.m.set(host, value);
         } else {
             assert_ne!(page.state, PageState::NotPopulated);
             assert_eq!(self.m.get(host), page.contents.get(&frame).copied().unwrap_or(0), "wrong contents");
@@ -144,7 +144,7 @@ impl World<'_> {
                 } else {
                     assert!(write && page.state == PageState::Shared, "blocked for nothing");
                     self.saw("unshare");
-                    self.move_page(n, true, self.next_value.is_multiple_of(3));
+                    self.move_page(n, true, self.m.memory.new_value().is_multiple_of(3));
                 }
                 None
             }
@@ -164,11 +164,8 @@ impl World<'_> {
                 assert_eq!(t.guest_r.0 & !RC, self.entries[&index].r.0 & !RC);
                 if let Some(n) = self.page_at(real) {
                     let page = &self.pages[n];
-                    let writable =
-                        page.state == PageState::Private && page.protection == Protection::ReadWrite;
-                    let present =
-                        page.state != PageState::NotPopulated && page.protection != Protection::None;
-                    let host = if store { writable } else { present }.then_some(page.host + real % self.unit);
+                    let allowed = if store { page.is_writable() } else { page.is_present() };
+                    let host = allowed.then_some(page.host + real % self.unit);
                     assert_eq!(t.host.map(|h| h.0), host);
                 } else {
                     assert_eq!(t.host.is_some(), want == Outcome::Done);

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use power::regs::Dsisr;
 use power::{HostReal, HpteFormat, HpteR, HpteV, PteIndex};
@@ -24,11 +25,64 @@ pub struct Tlb {
     index: PteIndex,
 }
 
+/// The machine's memory, and who refers to it: several partitions have one.
+#[derive(Default)]
+pub struct Memory {
+    /// One value for each 4 KiB, by 64 KiB; zero unless set.
+    blocks: RefCell<HashMap<u64, [u64; 16]>>,
+    /// How many pages and snapshots refer to a unit.
+    references: RefCell<HashMap<u64, usize>>,
+    next_host: Cell<u64>,
+    next_value: Cell<u64>,
+}
+
+impl Memory {
+    /// A unit that nobody has had before, with one reference.
+    pub fn new_unit(&self, unit: u64) -> HostReal {
+        let host = 0x100_0000_0000 + self.next_host.get();
+        self.next_host.set(self.next_host.get() + unit);
+        self.references.borrow_mut().insert(host, 1);
+        HostReal(host)
+    }
+
+    /// A value that nobody has stored before.
+    pub fn new_value(&self) -> u64 {
+        self.next_value.set(self.next_value.get() + 1);
+        self.next_value.get()
+    }
+
+    pub fn references(&self, host: HostReal) -> usize {
+        self.references.borrow().get(&host.0).copied().unwrap_or(0)
+    }
+
+    /// One more refers to it.
+    pub fn hold(&self, host: HostReal) {
+        *self.references.borrow_mut().get_mut(&host.0).expect("nobody has it") += 1;
+    }
+
+    /// One less. Memory that nobody should use any more gets contents that nobody expects: were it still read, that would show.
+    pub fn release(&self, host: HostReal, unit: u64) {
+        let mut references = self.references.borrow_mut();
+        let left = references.get_mut(&host.0).expect("nobody has it");
+        *left -= 1;
+        if *left == 0 {
+            references.remove(&host.0);
+            for i in 0..unit >> 16 {
+                self.blocks.borrow_mut().insert((host.0 >> 16) + i, [u64::MAX; 16]);
+            }
+        }
+    }
+
+    /// How many units somebody refers to.
+    pub fn units(&self) -> usize {
+        self.references.borrow().len()
+    }
+}
+
 pub struct Mock<'a> {
     pub groups: &'a [Pteg],
     pub format: HpteFormat,
-    /// One value for each 4 KiB of the machine, by 64 KiB; zero unless set.
-    memory: RefCell<HashMap<u64, [u64; 16]>>,
+    pub memory: Rc<Memory>,
     pub tlb: RefCell<Vec<Tlb>>,
     pending: RefCell<Vec<u64>>,
     pub tlbies: Cell<usize>,
@@ -68,11 +122,11 @@ fn actual_shift(base: u32, v: u64, r: u64) -> Option<u32> {
 }
 
 impl<'a> Mock<'a> {
-    pub fn new(groups: &'a [Pteg], format: HpteFormat) -> Mock<'a> {
+    pub fn new(groups: &'a [Pteg], format: HpteFormat, memory: Rc<Memory>) -> Mock<'a> {
         Mock {
             groups,
             format,
-            memory: RefCell::default(),
+            memory,
             tlb: RefCell::default(),
             pending: RefCell::default(),
             tlbies: Cell::new(0),
@@ -82,18 +136,11 @@ impl<'a> Mock<'a> {
     }
 
     pub fn get(&self, at: HostReal) -> u64 {
-        self.memory.borrow().get(&(at.0 >> 16)).map_or(0, |block| block[at.0 as usize >> 12 & 15])
+        self.memory.blocks.borrow().get(&(at.0 >> 16)).map_or(0, |block| block[at.0 as usize >> 12 & 15])
     }
 
     pub fn set(&self, at: HostReal, value: u64) {
-        self.memory.borrow_mut().entry(at.0 >> 16).or_default()[at.0 as usize >> 12 & 15] = value;
-    }
-
-    /// Memory that nobody should use any more gets contents that nobody expects.
-    pub fn poison(&self, at: HostReal, len: u64) {
-        for i in 0..len >> 16 {
-            self.memory.borrow_mut().insert((at.0 >> 16) + i, [u64::MAX; 16]);
-        }
+        self.memory.blocks.borrow_mut().entry(at.0 >> 16).or_default()[at.0 as usize >> 12 & 15] = value;
     }
 
     /// `tlbies` since the last call.
@@ -287,7 +334,7 @@ impl Machine for Mock<'_> {
         assert!(at.0 & 0xfff == 0 && len & 0xfff == 0);
         if len & 0xffff == 0 {
             for i in 0..len >> 16 {
-                self.memory.borrow_mut().remove(&((at.0 >> 16) + i));
+                self.memory.blocks.borrow_mut().remove(&((at.0 >> 16) + i));
             }
         } else {
             assert_eq!(len, 4096);
@@ -299,8 +346,9 @@ impl Machine for Mock<'_> {
         assert!((from.0 | to.0 | len) & 0xfff == 0);
         if len & 0xffff == 0 {
             for i in 0..len >> 16 {
-                let block = self.memory.borrow().get(&((from.0 >> 16) + i)).copied().unwrap_or_default();
-                self.memory.borrow_mut().insert((to.0 >> 16) + i, block);
+                let block =
+                    self.memory.blocks.borrow().get(&((from.0 >> 16) + i)).copied().unwrap_or_default();
+                self.memory.blocks.borrow_mut().insert((to.0 >> 16) + i, block);
             }
         } else {
             assert_eq!(len, 4096);

@@ -12,4 +12,5 @@ mod random;
 mod steps;
 mod threads;
 mod unit;
+mod whole;
 mod world;

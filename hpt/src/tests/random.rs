@@ -2,10 +2,13 @@
 //!
 //! `PROPTEST_CASES` scales the first; the second always does a million steps.
 
+use std::rc::Rc;
+
 use power::HpteFormat;
 use proptest::prelude::*;
 
-use super::world::with_world;
+use super::mock::Memory;
+use super::world::{World, with_world_in};
 
 const ALL: [(HpteFormat, bool); 4] = [
     (HpteFormat::V2_07, false),
@@ -13,6 +16,14 @@ const ALL: [(HpteFormat, bool); 4] = [
     (HpteFormat::V2_07, true),
     (HpteFormat::V3_0, true),
 ];
+
+/// Two partitions on one machine.
+fn two_worlds(format: HpteFormat, huge: bool, body: impl FnOnce(&mut World<'_>, &mut World<'_>)) {
+    let memory = Rc::<Memory>::default();
+    with_world_in(memory.clone(), format, huge, |one| {
+        with_world_in(memory, format, huge, |other| body(one, other));
+    });
+}
 
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig::default();
@@ -32,11 +43,15 @@ proptest! {
         which in 0..ALL.len(),
     ) {
         let (format, huge) = ALL[which];
-        with_world(format, huge, |world| {
-            for step in steps {
-                world.step(step);
+        two_worlds(format, huge, |one, other| {
+            for (i, step) in steps.into_iter().enumerate() {
+                if i % 101 == 100 {
+                    one.clone_to(other);
+                }
+                if (step[7] ^ step[0]) & 1 == 0 { one.step(step) } else { other.step(step) }
             }
-            world.check();
+            one.check();
+            other.check();
         });
     }
 }
@@ -46,16 +61,25 @@ fn a_million_steps() {
     let total: u64 = 1_000_000;
     for (i, (format, huge)) in ALL.into_iter().enumerate() {
         let mut state = 0x9e37_79b9_7f4a_7c15u64.wrapping_add(i as u64);
-        with_world(format, huge, |world| {
-            for _ in 0..total / ALL.len() as u64 {
+        two_worlds(format, huge, |one, other| {
+            for step in 0..total / ALL.len() as u64 {
                 // xorshift64*
                 state ^= state >> 12;
                 state ^= state << 25;
                 state ^= state >> 27;
-                world.step(state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+                if step % 3000 == 2999 {
+                    // Mostly the first, so that it has some time to become something.
+                    if step % 5 == 0 { other.clone_to(one) } else { one.clone_to(other) }
+                }
+                let bytes = state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes();
+                if state >> 63 == 0 { one.step(bytes) } else { other.step(bytes) }
             }
-            world.check();
-            let seen = world.seen.borrow();
+            one.check();
+            other.check();
+            one.vacate();
+            other.vacate();
+            assert_eq!(one.m.memory.units(), 0, "pages are lost");
+            let seen = one.seen.borrow();
             println!("{format:?} huge={huge} {seen:?}");
             for what in [
                 "enter",
@@ -70,9 +94,16 @@ fn a_million_steps() {
                 "unshare",
                 "notifier",
                 "vrma",
+                "replace",
+                "snapshot",
+                "revert",
+                "page brought back",
+                "clone",
             ] {
                 assert!(seen.get(what).is_some_and(|n| *n > 10), "{what} hardly ever happens: {seen:?}");
             }
+            // What has been added is there for good.
+            assert!(seen.contains_key("groups added") && seen.contains_key("log added"), "{seen:?}");
         });
     }
 }

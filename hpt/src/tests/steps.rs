@@ -152,7 +152,13 @@ impl World<'_> {
             }
             214..222 => self.populate(n, if c & 3 == 0 { PageState::Shared } else { PageState::Private }),
             222..228 => self.make_shared(n),
-            228..233 => self.move_page(n, c & 1 != 0, c & 2 != 0),
+            228..232 => self.move_page(n, c & 1 != 0, c & 2 != 0),
+            232 => self.replace(
+                n,
+                [PageState::Private, PageState::Private, PageState::Shared, PageState::NotPopulated]
+                    [c as usize % 4],
+                c & 4 != 0,
+            ),
             233..239 => self.protect_page(
                 n,
                 [Protection::ReadWrite, Protection::ReadOnly, Protection::None][c as usize % 3],
@@ -164,6 +170,9 @@ impl World<'_> {
                 self.insert_vrma(first + c as usize % 4);
             }
             254 if c < 32 => self.share_all(),
+            254 if c < 64 => self.take_snapshot(),
+            254 if c < 160 => self.revert(),
+            254 if c < 164 => self.forget_snapshot(),
             255 if c < 8 => self.clear(),
             _ => self.check(),
         }

@@ -602,7 +602,7 @@ fn slots_are_checked() {
     assert!(slots.page(GuestReal(0x8_0000)).is_none());
     assert_eq!(Slots::new(true).add(ram(0, 4 << 16)), Err(SlotError::Misaligned));
     let groups: Vec<Pteg> = (0..3).map(|_| Pteg::default()).collect();
-    assert!(Hpt::new(&groups, &[], HpteFormat::V3_0).is_none());
+    assert!(Hpt::new(&groups, &[], &Reserve::new(), HpteFormat::V3_0).is_none());
 }
 
 #[test]

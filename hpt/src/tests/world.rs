@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use power::hcall::flags as f;
 use power::hpte::{encode_page_sizes, page_sizes};
@@ -12,7 +13,9 @@ use power::regs::Dsisr;
 use power::slb::{SegmentSize, SlbV, VRMA_VSID};
 use power::{Ea, GuestReal, HostReal, HpteFormat, HpteR, HpteV, PageSize, PteIndex};
 
-use super::mock::Mock;
+use super::mock::{Memory, Mock};
+use super::whole::Snapshot;
+use crate::entry::END;
 use crate::*;
 
 pub const GROUPS: usize = 2048;
@@ -120,9 +123,19 @@ pub struct PageModel {
     pub host: u64,
     /// Contents of each 4 KiB that is not zero.
     pub contents: HashMap<u64, u64>,
-    /// What was surely done to it since the last harvest, and what a guest's R and C might add.
+    /// What was done to it since the last harvest, and the R that a guest might add: it says so of an entry.
     pub used: u64,
-    claimed: u64,
+    pub claimed: u64,
+}
+
+impl PageModel {
+    pub fn is_writable(&self) -> bool {
+        self.state == PageState::Private && self.protection == Protection::ReadWrite
+    }
+
+    pub fn is_present(&self) -> bool {
+        self.state != PageState::NotPopulated && self.protection != Protection::None
+    }
 }
 
 pub struct World<'a> {
@@ -132,18 +145,30 @@ pub struct World<'a> {
     pub entries: HashMap<u64, Entry>,
     pub pages: Vec<PageModel>,
     pub unit: u64,
-    next_host: u64,
-    pub next_value: u64,
+    pub snapshot: Option<Snapshot>,
     /// What happened, to see that everything does.
     pub seen: RefCell<HashMap<&'static str, usize>>,
 }
 
 /// Makes a partition and hands it out.
 pub fn with_world<T>(format: HpteFormat, huge: bool, body: impl FnOnce(&mut World<'_>) -> T) -> T {
+    with_world_in(Rc::default(), format, huge, body)
+}
+
+/// Makes a partition in memory that others have as well.
+pub fn with_world_in<T>(
+    memory: Rc<Memory>,
+    format: HpteFormat,
+    huge: bool,
+    body: impl FnOnce(&mut World<'_>) -> T,
+) -> T {
     let groups: Vec<Pteg> = (0..GROUPS).map(|_| Pteg::default()).collect();
-    let revs: Vec<RevGroup> = (0..GROUPS).map(|_| RevGroup::default()).collect();
+    let words: Vec<RevWord> = (0..GROUPS).map(|_| RevWord::default()).collect();
+    let reserve = Reserve::new();
     let pages: Vec<Page> = (0..if huge { 3 } else { 24 }).map(|_| Page::default()).collect();
-    let hpt = Hpt::new(&groups, &revs, format).unwrap();
+    let hpt = Hpt::new(&groups, &words, &reserve, format).unwrap();
+    // What some tests need that do not ask for more.
+    hpt.add_groups(Box::leak(Box::default()));
     let mut slots = Slots::new(huge);
     let unit = 1u64 << slots.unit_shift();
     slots
@@ -155,7 +180,7 @@ pub fn with_world<T>(format: HpteFormat, huge: bool, body: impl FnOnce(&mut Worl
         let kind = SlotKind::Device { host: HostReal(host), attribute };
         slots.add(Slot { base: GuestReal(base), len: DEVICE_LEN, kind }).unwrap();
     }
-    let m = Mock::new(&groups, format);
+    let m = Mock::new(&groups, format, memory);
     let page = PageModel {
         state: PageState::NotPopulated,
         protection: Protection::ReadWrite,
@@ -171,8 +196,7 @@ pub fn with_world<T>(format: HpteFormat, huge: bool, body: impl FnOnce(&mut Worl
         entries: HashMap::new(),
         pages: vec![page; pages.len()],
         unit,
-        next_host: 0x100_0000_0000,
-        next_value: 0,
+        snapshot: None,
         seen: RefCell::default(),
     };
     body(&mut world)
@@ -193,9 +217,37 @@ impl World<'_> {
         *self.seen.borrow_mut().entry(what).or_default() += 1;
     }
 
-    pub fn new_host(&mut self) -> HostReal {
-        self.next_host += self.unit;
-        HostReal(self.next_host)
+    pub fn new_host(&self) -> HostReal {
+        self.m.memory.new_unit(self.unit)
+    }
+
+    pub fn release(&self, host: u64) {
+        self.m.memory.release(HostReal(host), self.unit);
+    }
+
+    /// Gives the reserve what it lacks; `false` if that is nothing.
+    pub fn supply(&self) -> bool {
+        let hpt = self.mmu.hpt();
+        let (groups, log) = (hpt.needs_groups(), hpt.needs_log());
+        if groups {
+            self.saw("groups added");
+            hpt.add_groups(Box::leak(Box::default()));
+        }
+        if log {
+            self.saw("log added");
+            hpt.add_log(Box::leak(Box::default()));
+        }
+        groups || log
+    }
+
+    /// Does something again and again until the reserve has enough for it.
+    pub fn supplied<T>(&self, body: impl Fn() -> Result<T, HptError>) -> Result<T, HptError> {
+        loop {
+            match body() {
+                Err(HptError::TooHard) if self.supply() => {}
+                result => return result,
+            }
+        }
     }
 
     pub fn page_at(&self, real: u64) -> Option<usize> {
@@ -213,14 +265,15 @@ impl World<'_> {
         let real = GuestReal(n as u64 * self.unit);
         let host = self.new_host();
         let done = self.mmu.populate(real, state, host);
-        let page = &mut self.pages[n];
-        if page.state == PageState::NotPopulated {
+        if self.pages[n].state == PageState::NotPopulated {
             done.unwrap();
+            let page = &mut self.pages[n];
             page.state = state;
             page.host = host.0;
             page.contents.clear();
         } else {
             assert!(matches!(done, Err(BackingError::WrongState(_))));
+            self.release(host.0);
         }
     }
 
@@ -239,26 +292,64 @@ impl World<'_> {
     pub fn move_page(&mut self, n: usize, private: bool, in_place: bool) {
         let real = GuestReal(n as u64 * self.unit);
         let old = self.pages[n].host;
-        let host = if in_place && private { HostReal(old) } else { self.new_host() };
-        if self.pages[n].state == PageState::Shared && host.0 != old {
-            self.m.copy(HostReal(old), host, self.unit);
-        }
+        let host = self.other_host(n, in_place && private && self.m.memory.references(HostReal(old)) == 1);
         let done = if private {
             self.mmu.make_private(self.m, real, host)
         } else {
             self.mmu.move_shared(self.m, real, host)
         };
-        let page = &mut self.pages[n];
-        if page.state == PageState::Shared {
+        let was_shared = self.pages[n].state == PageState::Shared;
+        if was_shared {
             assert_eq!(done.unwrap().0, old);
-            page.host = host.0;
-            page.state = if private { PageState::Private } else { PageState::Shared };
-            // What is left behind is not the guest's any more: were it still read, that would show.
-            if host.0 != old {
-                self.m.poison(HostReal(old), self.unit);
-            }
+            self.pages[n].state = if private { PageState::Private } else { PageState::Shared };
         } else {
             done.unwrap_err();
+        }
+        self.moved(n, host, was_shared);
+    }
+
+    /// A populated page goes to other memory, whatever it is.
+    pub fn replace(&mut self, n: usize, state: PageState, in_place: bool) {
+        let real = GuestReal(n as u64 * self.unit);
+        let page = self.pages[n].clone();
+        let alone = self.m.memory.references(HostReal(page.host)) == 1;
+        let host = self.other_host(n, in_place && (alone || state == PageState::Shared));
+        let done = self.mmu.replace(self.m, real, state, host);
+        let fine = page.state != PageState::NotPopulated && state != PageState::NotPopulated;
+        if fine {
+            assert_eq!(done, Ok(PageView::new(page.state, page.protection, HostReal(page.host))));
+            self.pages[n].state = state;
+            self.saw("replace");
+        } else {
+            done.unwrap_err();
+        }
+        self.moved(n, host, fine);
+    }
+
+    /// Where a page might go: other memory with the same contents, or where it is.
+    fn other_host(&self, n: usize, in_place: bool) -> HostReal {
+        let page = &self.pages[n];
+        if in_place && page.state != PageState::NotPopulated {
+            return HostReal(page.host);
+        }
+        let host = self.new_host();
+        if page.state != PageState::NotPopulated {
+            self.m.copy(HostReal(page.host), host, self.unit);
+        }
+        host
+    }
+
+    /// It is there now, or has stayed where it was: either is left behind.
+    fn moved(&mut self, n: usize, host: HostReal, done: bool) {
+        let old = self.pages[n].host;
+        if host.0 == old && self.pages[n].state != PageState::NotPopulated {
+            return;
+        }
+        if done {
+            self.pages[n].host = host.0;
+            self.release(old);
+        } else {
+            self.release(host.0);
         }
     }
 
@@ -279,12 +370,18 @@ impl World<'_> {
         assert_eq!(host.0, page.host);
         page.state = PageState::NotPopulated;
         page.contents.clear();
-        self.m.poison(host, self.unit);
+        self.release(host.0);
         self.check_usage(n, usage);
     }
 
     pub fn harvest(&mut self, n: usize) {
-        let usage = self.mmu.harvest(self.m, GuestReal(n as u64 * self.unit)).unwrap();
+        let real = GuestReal(n as u64 * self.unit);
+        self.m.take_tlbies();
+        let peeked = self.mmu.usage_now(real).unwrap();
+        assert_eq!(self.mmu.usage_now(real), Ok(peeked), "looked at, not taken");
+        assert_eq!(self.m.take_tlbies(), 0);
+        let usage = self.mmu.harvest(self.m, real).unwrap();
+        assert_eq!(usage, peeked);
         self.check_usage(n, usage);
         // Asked again at once, there is nothing new.
         let usage = self.mmu.harvest(self.m, GuestReal(n as u64 * self.unit)).unwrap();
@@ -295,7 +392,8 @@ impl World<'_> {
         let page = &mut self.pages[n];
         let bits = if usage.referenced { HpteR::R } else { 0 } | if usage.changed { HpteR::C } else { 0 };
         assert_eq!(page.used & !bits, 0, "page {n}: used {:#x}, harvested {bits:#x}", page.used);
-        assert_eq!(bits & !(page.used | page.claimed), 0, "page {n}: harvested more than was used");
+        let most = page.used | page.claimed & HpteR::R;
+        assert_eq!(bits & !most, 0, "page {n}: harvested more than was used");
         page.used = 0;
         page.claimed = 0;
         // What guests claim in entries that exist may come again.
@@ -309,20 +407,30 @@ impl World<'_> {
 
     pub fn share_all(&mut self) {
         self.m.flush();
-        self.mmu.share_all_quiesced();
-        for page in &mut self.pages {
-            if page.state != PageState::NotPopulated {
-                page.state = PageState::Shared;
-            }
-        }
+        let mut told = Vec::new();
+        self.mmu.share_all(|host, was_shared| told.push((host.0, was_shared)));
+        assert_eq!(told, self.become_shared());
+    }
+
+    /// The model's pages become shared; which were populated, and whether they were shared before.
+    pub fn become_shared(&mut self) -> Vec<(u64, bool)> {
+        let populated = self.pages.iter_mut().filter(|page| page.state != PageState::NotPopulated);
+        let told = populated.map(|page| {
+            let was_shared = page.state == PageState::Shared;
+            page.state = PageState::Shared;
+            (page.host, was_shared)
+        });
+        told.collect()
     }
 
     pub fn clear(&mut self) {
         self.m.flush();
+        self.forget_snapshot();
         self.mmu.clear();
         for n in 0..self.pages.len() {
+            self.mmu.slots().page(GuestReal(n as u64 * self.unit)).unwrap().take_usage();
             self.pages[n].used = 0;
-            self.pages[n].claimed = RC;
+            self.pages[n].claimed = 0;
         }
         self.entries.clear();
     }
@@ -339,7 +447,7 @@ impl World<'_> {
         r: HpteR,
     ) -> Result<PteIndex, HptError> {
         self.m.take_tlbies();
-        let result = self.mmu.enter(self.m, flags, index, v, r);
+        let result = self.supplied(|| self.mmu.enter(self.m, flags, index, v, r));
         assert_eq!(self.m.take_tlbies(), 0, "entering needs no tlbie");
         let expected = self.expect_enter(flags, index, v, r);
         match (result, expected) {
@@ -359,7 +467,7 @@ impl World<'_> {
                         let unit = self.unit;
                         let page = &mut self.pages[n];
                         page.used |= HpteR::C;
-                        page.claimed |= RC;
+                        page.claimed |= HpteR::R;
                         let first = real % unit >> 12;
                         page.contents.retain(|k, _| *k < first || *k >= first + (actual.bytes() >> 12));
                     }
@@ -413,9 +521,7 @@ impl World<'_> {
             && special != 0
         {
             let page = &self.pages[n];
-            let present = page.state != PageState::NotPopulated && page.protection != Protection::None;
-            let writable = page.state == PageState::Private && page.protection == Protection::ReadWrite;
-            if !present || (flags & f::ZERO_PAGE != 0 && !writable) {
+            if !page.is_present() || (flags & f::ZERO_PAGE != 0 && !page.is_writable()) {
                 return Err(HptError::TooHard);
             }
         }
@@ -437,7 +543,7 @@ impl World<'_> {
     pub fn remove(&mut self, flags: u64, index: u64, avpn: u64) -> Result<(HpteV, HpteR), HptError> {
         self.m.take_tlbies();
         let valid = self.hardware_sees(index);
-        let result = self.mmu.remove(self.m, flags, PteIndex(index), avpn);
+        let result = self.supplied(|| self.mmu.remove(self.m, flags, PteIndex(index), avpn));
         assert_eq!(result.map(|_| ()), self.holds(flags, index, avpn));
         assert_eq!(self.m.take_tlbies(), usize::from(valid && result.is_ok()));
         if let Ok((v, r)) = result {
@@ -451,8 +557,9 @@ impl World<'_> {
 
     pub fn bulk(&mut self, specifiers: [u64; 8]) {
         self.m.take_tlbies();
-        let mut got = specifiers;
-        let result = self.mmu.bulk_remove(self.m, &mut got);
+        let got = RefCell::new(specifiers);
+        let result = self.supplied(|| self.mmu.bulk_remove(self.m, &mut got.borrow_mut()));
+        let got = got.into_inner();
         let mut want = specifiers;
         let mut expected = Ok(());
         for i in 0..4 {
@@ -500,7 +607,7 @@ impl World<'_> {
     }
 
     pub fn protect(&mut self, flags: u64, index: u64, avpn: u64) -> Result<(), HptError> {
-        let result = self.mmu.protect(self.m, flags, PteIndex(index), avpn);
+        let result = self.supplied(|| self.mmu.protect(self.m, flags, PteIndex(index), avpn));
         let pp = flags & 3 | (flags >> 8 & 1) << 2;
         let bad = matches!(pp, 4 | 5 | 7);
         let want = if bad { Err(HptError::Parameter) } else { self.holds(flags & f::AVPN, index, avpn) };
@@ -517,11 +624,13 @@ impl World<'_> {
 
     pub fn clear_usage(&mut self, index: u64, modified: bool) {
         let bit = if modified { HpteR::C } else { HpteR::R };
-        let result = if modified {
-            self.mmu.clear_mod(self.m, PteIndex(index))
-        } else {
-            self.mmu.clear_ref(self.m, PteIndex(index))
-        };
+        let result = self.supplied(|| {
+            if modified {
+                self.mmu.clear_mod(self.m, PteIndex(index))
+            } else {
+                self.mmu.clear_ref(self.m, PteIndex(index))
+            }
+        });
         match self.holds(0, index, 0) {
             Ok(()) => {
                 let e = self.entries.get_mut(&index).unwrap();
@@ -544,10 +653,8 @@ impl World<'_> {
             assert_eq!(result, Err(HptError::Parameter));
             return;
         };
-        let present = |p: &PageModel| p.state != PageState::NotPopulated && p.protection != Protection::None;
-        let writable = |p: &PageModel| p.state == PageState::Private && p.protection == Protection::ReadWrite;
         let (p, q) = (&self.pages[n], &self.pages[k]);
-        if !present(p) || (write && !writable(p)) || (copy && !present(q)) {
+        if !p.is_present() || (write && !p.is_writable()) || (copy && !q.is_present()) {
             assert_eq!(result, Err(HptError::TooHard));
             return;
         }
@@ -560,7 +667,7 @@ impl World<'_> {
         if write {
             let unit = self.unit;
             self.pages[n].used |= HpteR::C;
-            self.pages[n].claimed |= RC;
+            self.pages[n].claimed |= HpteR::R;
             self.pages[n].contents.insert(to % unit >> 12, value);
         }
     }
@@ -568,7 +675,7 @@ impl World<'_> {
     pub fn insert_vrma(&mut self, va: usize) {
         let page = self.vas[va];
         let before = self.entry_of(va);
-        let result = self.mmu.insert_vrma(self.m, page.base, Ea(page.offset));
+        let result = self.supplied(|| self.mmu.insert_vrma(self.m, page.base, Ea(page.offset)));
         if let Some(index) = before {
             assert_eq!(result, Ok(PteIndex(index)));
             return;
@@ -633,9 +740,11 @@ impl World<'_> {
             assert!(linked);
             let page = &self.pages[n];
             if v.any(HpteV::V) {
-                let write = page.state == PageState::Private && page.protection == Protection::ReadWrite;
-                assert!(page.state != PageState::NotPopulated && page.protection != Protection::None);
-                assert!(write || matches!(r.pp(), 3 | 6), "writable entry of a page that is not");
+                assert!(page.is_present());
+                assert!(
+                    page.is_writable() || matches!(r.pp(), 3 | 6),
+                    "writable entry of a page that is not"
+                );
                 assert!(matches!(r.0 & HpteR::WIMG, HpteR::M | 0x70), "RAM is cacheable");
                 let (_, actual) = page_sizes(v, r).unwrap();
                 let low = actual.bytes() - 1;
@@ -650,19 +759,15 @@ impl World<'_> {
         for n in 0..self.pages.len() {
             let page = self.mmu.slots().page(GuestReal(n as u64 * self.unit)).unwrap();
             let mut found = Vec::new();
-            let head = page.head();
-            let mut link = head;
+            let (mut link, mut before) = (page.head(), END);
             while let Some(rev) = self.mmu.follow(link) {
                 found.push(u64::from(link & !crate::entry::LINKED));
-                let next = rev.forward.load(crate::sync::Ordering::SeqCst);
-                let back = self.mmu.follow(next).unwrap().back.load(crate::sync::Ordering::SeqCst);
-                assert_eq!(back, link);
-                link = next;
-                if link == head {
-                    break;
-                }
+                assert_eq!(rev.back.load(crate::sync::Ordering::SeqCst), before);
+                before = link;
+                link = rev.forward.load(crate::sync::Ordering::SeqCst);
                 assert!(found.len() <= self.entries.len());
             }
+            assert!(link == if found.is_empty() { 0 } else { END });
             found.sort();
             let mut want: Vec<u64> = self
                 .entries

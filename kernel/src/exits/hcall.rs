@@ -5,17 +5,19 @@
 
 use core::sync::atomic::Ordering;
 
-use hpt::{BULK_MAX, HptError, Target};
+use hpt::{AccessKind, BULK_MAX, HptError, Target};
+use paging::{Context, Error, Outcome as Faulted};
 use papr::cpuchars::{self, SetMode};
 use papr::vpa::{Area, Change, Request, SHARED_PROCESSOR, offset};
 use power::hcall::flags;
+use power::hpte::page_sizes;
 use power::regs::{Lpcr, Msr};
 use power::{GuestReal, Hcall, HpteR, HpteV, PteIndex, Status};
 use realmode::instructions::{pause, timebase};
 use realmode::machine::VirtualMode;
 
 use super::{After, Guest, rtas};
-use crate::partition::memory::MemoryError;
+use crate::partition::{resize, snapshot};
 use crate::partition::{Partition, TIMEBASE_HZ, Waits};
 use crate::terminal;
 
@@ -55,8 +57,16 @@ pub fn handle(guest: &mut Guest<'_>) -> After {
                 .map_or_else(Ok, |()| Ok(Status::SUCCESS))
         }
         Hcall::REGISTER_PROC_TBL => Ok(register_process_table(partition, args)),
+        Hcall::RESIZE_HPT_PREPARE => Ok(resize::prepare(partition, args[0], args[1])),
+        Hcall::RESIZE_HPT_COMMIT => return resize::commit(guest),
         Hcall::JOIN => return join(guest),
         Hcall::RTAS => return rtas::handle(guest),
+        Hcall::PARTITA_IDENTITY => {
+            guest.regs.gpr[4..8].copy_from_slice(&partition.identity_words());
+            Ok(Status::SUCCESS)
+        }
+        Hcall::PARTITA_SNAPSHOT => return snapshot::asked_for(guest),
+        Hcall::PARTITA_REVERT => return snapshot::go_back_asked_for(guest),
         _ => Ok(Status::FUNCTION),
     };
     match outcome {
@@ -107,7 +117,12 @@ fn pages(guest: &mut Guest<'_>, call: Hcall, a: [u64; 8]) -> Outcome {
         };
         match result {
             Ok(()) => return Ok(Status::SUCCESS),
-            Err(HptError::TooHard) if timebase() < deadline => pause(),
+            Err(HptError::TooHard) if timebase() < deadline => {
+                if let Err(why) = partition.tables.lock().replenish() {
+                    return Err(After::crash(why));
+                }
+                pause();
+            }
             Err(error) => return Ok(error.into()),
         }
         // Which page it was does not come back: all that the call names are made usable.
@@ -118,18 +133,51 @@ fn pages(guest: &mut Guest<'_>, call: Hcall, a: [u64; 8]) -> Outcome {
         };
         for (at, write) in [(Some(to), true), (from, false)] {
             let Some(at) = at else { continue };
-            if partition.memory().make_usable(GuestReal(at), write) == Err(MemoryError::Exhausted) {
-                return Err(After::exhausted(partition));
+            let kind = if write { AccessKind::Write } else { AccessKind::Read };
+            match partition.memory().fault(GuestReal(at), kind, &Context::default()) {
+                Faulted::Retry | Faulted::Failed(Error::NoRam) => {}
+                // Whoever has protected the page has heard of it, and wants to keep it so.
+                Faulted::Emulate => return initialize(guest, call, a),
+                Faulted::Failed(error) => return Err(After::out_of_memory(partition, error)),
             }
         }
     }
 }
 
-fn status_of(partition: &Partition, result: Result<(), MemoryError>) -> Outcome {
+/// H_ENTER with H_ZERO_PAGE, and H_PAGE_INIT, of memory that is protected: its contents are set past the protection, of which whoever
+/// protects it has heard. Flags and alignment have been checked.
+fn initialize(guest: &mut Guest<'_>, call: Hcall, mut a: [u64; 8]) -> Outcome {
+    const PIECE: u64 = 4096;
+    let memory = guest.partition.memory();
+    let (asked, to, from, len) = match call {
+        Hcall::ENTER => {
+            let len = page_sizes(HpteV(a[2]), HpteR(a[3])).map_or(PIECE, |(_, actual)| actual.bytes());
+            (a[0], a[3] & HpteR::RPN & !(len - 1), None, len)
+        }
+        _ => (a[0], a[1], (a[0] & flags::COPY_PAGE != 0).then_some(a[2]), PIECE),
+    };
+    let mut piece = [0; PIECE as usize];
+    for offset in (0..len).step_by(piece.len()) {
+        let copied = from.map_or(Ok(()), |from| memory.read(GuestReal(from), &mut piece));
+        let zero = asked & flags::ZERO_PAGE != 0;
+        let write = || memory.write_past(GuestReal(to + offset), &piece);
+        if let Err(error) = copied.and_then(|()| if zero || from.is_some() { write() } else { Ok(()) }) {
+            return status_of(guest.partition, Err(error));
+        }
+    }
+    memory.sync_instructions(GuestReal(to), len);
+    if call == Hcall::ENTER {
+        a[0] &= !(flags::ZERO_PAGE | flags::ICACHE_INVALIDATE | flags::ICACHE_SYNCHRONIZE);
+        return pages(guest, call, a);
+    }
+    Ok(Status::SUCCESS)
+}
+
+fn status_of(partition: &Partition, result: Result<(), Error>) -> Outcome {
     match result {
         Ok(()) => Ok(Status::SUCCESS),
-        Err(MemoryError::NoRam) => Ok(Status::PARAMETER),
-        Err(MemoryError::Exhausted) => Err(After::exhausted(partition)),
+        Err(Error::NoRam) => Ok(Status::PARAMETER),
+        Err(error) => Err(After::out_of_memory(partition, error)),
     }
 }
 

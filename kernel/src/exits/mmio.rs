@@ -5,7 +5,7 @@
 use core::sync::atomic::Ordering;
 
 use hpt::{AccessKind, XlateError};
-use papr::mmio::{Instruction, Target as Register, decode};
+use papr::mmio::{Instruction, MAX_BYTES, Operation, Register, decode};
 use power::GuestReal;
 use power::interrupt::{SRR1_ILLEGAL, Vector};
 use power::regs::Msr;
@@ -32,10 +32,9 @@ pub fn emulate(guest: &mut Guest<'_>, real: GuestReal) -> Result<(), After> {
         partition.accesses_to_nowhere.fetch_add(1, Ordering::Relaxed);
     }
     let name = &partition.name;
-    let generation = partition.core().features.generation;
     let regs = &mut *guest.regs;
     let pc = regs.pc;
-    let Some(Instruction { store, target, update }) = decode(word) else {
+    let Some(instruction) = decode(word).filter(|instruction| instruction.operation != Operation::Zero) else {
         if logged {
             log!(
                 "{name}: access to {real:#x}, where nothing is, by instruction {word:#010x} at {pc:#x} that is not emulated"
@@ -45,22 +44,49 @@ pub fn emulate(guest: &mut Guest<'_>, real: GuestReal) -> Result<(), After> {
         return Ok(());
     };
     if logged {
-        let what = if store { "store to" } else { "load from" };
+        let what = if instruction.operation == Operation::Load { "load from" } else { "store to" };
         log!("{name}: {what} {real:#x}, where nothing is, at {pc:#x}");
     }
-    match target {
-        Register::Gpr { number, value } => regs.gpr[number as usize] = value,
+    let ea = instruction.ea(&regs.gpr, regs.msr().contains(Msr::SF));
+    if instruction.operation == Operation::Load {
+        let ones = [0xff; MAX_BYTES];
+        let value = instruction.load(&ones[..ones.len().min(instruction.bytes as usize)], ea, true);
+        set_register(guest, instruction.register, value);
+    }
+    finish(guest.regs, &instruction, ea);
+    Ok(())
+}
+
+/// Sets a register of the vCPU, as [`papr::mmio::Instruction::load`] has it.
+pub fn set_register(guest: &mut Guest<'_>, register: Register, value: [u64; 2]) {
+    let generation = guest.partition.core().features.generation;
+    match register {
+        Register::Gpr(number) => guest.regs.gpr[usize::from(number & 31)] = value[0],
         // SAFETY: the vCPU's registers are in the machine: it has just been left.
-        Register::Vsr { number, value } => unsafe {
-            context::set_vsr(generation, regs.context.get_mut(), number, value);
+        Register::Vsr(number) => unsafe {
+            context::set_vsr(generation, guest.regs.context.get_mut(), number, value);
         },
         Register::None => {}
     }
-    if let Some(base) = update {
-        regs.gpr[base as usize] = regs.fault.ea;
+}
+
+/// What a register has.
+pub fn register(guest: &mut Guest<'_>, register: Register) -> [u64; 2] {
+    let generation = guest.partition.core().features.generation;
+    match register {
+        Register::Gpr(number) => [guest.regs.gpr[usize::from(number & 31)], 0],
+        // SAFETY: as above.
+        Register::Vsr(number) => unsafe { context::vsr(generation, guest.regs.context.get_mut(), number) },
+        Register::None => [0; 2],
     }
-    regs.pc = pc.wrapping_add(4);
-    Ok(())
+}
+
+/// An instruction that accessed `ea` has been carried out.
+pub fn finish(regs: &mut Vcpu, instruction: &Instruction, ea: u64) {
+    if let Some(base) = instruction.update {
+        regs.gpr[usize::from(base & 31)] = ea;
+    }
+    regs.pc = regs.pc.wrapping_add(4);
 }
 
 /// The instruction word at `pc`, through the guest's own translation.
@@ -72,7 +98,8 @@ pub fn fetch(partition: &Partition, regs: &Vcpu) -> Option<u32> {
         Err(XlateError::NotFound(_) | XlateError::Denied(_) | XlateError::Busy) => return None,
     };
     let mut bytes = [0; 4];
-    partition.memory().read(host, &mut bytes).ok()?;
+    // The guest has fetched it before.
+    partition.memory().read_past(host, &mut bytes).ok()?;
     let little = regs.msr().contains(Msr::LE);
     Some(if little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
 }

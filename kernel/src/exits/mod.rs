@@ -3,15 +3,18 @@
 pub mod facility;
 pub mod hcall;
 pub mod mmio;
+pub mod past;
 pub mod rtas;
 pub mod storage;
 
 use alloc::format;
 use alloc::sync::Arc;
 
+use paging::Error;
 use realmode::layout::Vcpu;
 
-use crate::partition::life::Ending;
+use crate::memory;
+use crate::partition::life::{Ending, Work};
 use crate::partition::{Partition, VirtualCpu, Waits};
 
 /// A vCPU that has just left its guest, on this CPU.
@@ -34,6 +37,9 @@ pub enum After {
     Wait(Waits),
     /// Its partition ends, or starts anew.
     End(Ending),
+    /// This is done while its partition stands still. It has to see to it that the vCPU goes on as it should, and that it asks again if
+    /// it does not come to that.
+    Quiesce(Work),
 }
 
 impl After {
@@ -42,9 +48,20 @@ impl After {
         After::End(Ending::Crash(why))
     }
 
-    /// The end of a partition that the host has no memory for.
-    fn exhausted(partition: &Partition) -> After {
-        let mib = partition.bytes >> 20;
-        After::crash(format!("the host has no memory left for partition {} ({mib} MiB)", partition.name))
+    /// The end of a partition that can have no more memory.
+    fn out_of_memory(partition: &Partition, error: Error) -> After {
+        After::crash(match error {
+            Error::Limit => format!(
+                "partition {}: it wants more memory than its limit of {} MiB",
+                partition.name,
+                partition.table.limit.unwrap_or(partition.bytes) >> 20
+            ),
+            Error::NoRam | Error::Exhausted => format!(
+                "partition {}: the host has no memory left for it: {} MiB are free, {} MiB of which are reserved",
+                partition.name,
+                memory::free() >> 20,
+                memory::reserve() >> 20
+            ),
+        })
     }
 }

@@ -1,12 +1,12 @@
 //! H_RTAS: the run-time services, on behalf of [`papr::rtas`].
 
 use papr::rtas::{Action, Call, CpuState, Entitlement, MAX_BYTES, Platform, Service, StartError, dispatch};
+use paging::Error;
 use papr::xics;
 use power::{GuestReal, Status};
 
 use super::{After, Guest};
 use crate::partition::life::Ending;
-use crate::partition::memory::MemoryError;
 use crate::partition::{Partition, Waits};
 use crate::{clock, terminal};
 
@@ -32,8 +32,8 @@ pub fn handle(guest: &mut Guest<'_>) -> After {
         // The status says so too, but there may be no room for one.
         Ok(()) if Service::of_token(call.token).is_none() => finish(Status::PARAMETER),
         Ok(()) => finish(Status::SUCCESS),
-        Err(MemoryError::NoRam) => finish(Status::PARAMETER),
-        Err(MemoryError::Exhausted) => return After::exhausted(partition),
+        Err(Error::NoRam) => finish(Status::PARAMETER),
+        Err(error) => return After::out_of_memory(partition, error),
     }
     match answer.action {
         None => After::Continue,

@@ -2,6 +2,7 @@
 //! where there is nothing.
 
 use hpt::{Access, AccessKind, Escalation, HptError, Resolved};
+use paging::{Context, Error, Outcome};
 use power::interrupt::Vector;
 use power::regs::{Dsisr, Msr};
 use power::slb::SlbV;
@@ -10,9 +11,8 @@ use realmode::inject_saved;
 use realmode::layout::{StorageFault, Vcpu};
 use realmode::machine::VirtualMode;
 
-use super::{After, Guest, mmio};
+use super::{After, Guest, mmio, past};
 use crate::partition::Partition;
-use crate::partition::memory::MemoryError;
 
 /// How often a fault may lead to another change of its page before the guest is let go to fault again.
 const ATTEMPTS: usize = 4;
@@ -47,11 +47,24 @@ pub fn handle(guest: &mut Guest<'_>) -> After {
     }
 }
 
-fn usable(partition: &Partition, real: GuestReal, store: bool) -> Result<bool, After> {
-    match partition.memory().make_usable(real, store) {
-        Ok(()) => Ok(true),
-        Err(MemoryError::NoRam) => Ok(false),
-        Err(MemoryError::Exhausted) => Err(After::exhausted(partition)),
+/// What a fault on memory leads to.
+enum Next {
+    /// The page may be what the access needs by now.
+    TryAgain,
+    /// Whoever protects the page wants it to stay so: the access is carried out past it.
+    Emulate,
+    /// There is no memory.
+    Nothing,
+}
+
+/// Makes a page what the access behind a fault needs.
+fn prepare(guest: &Guest<'_>, fault: &StorageFault, real: GuestReal) -> Result<Next, After> {
+    let context = Context { ea: Some(Ea(fault.ea)), pc: Some(Ea(guest.regs.pc)), value: None };
+    match guest.partition.memory().fault(real, kind(fault), &context) {
+        Outcome::Retry => Ok(Next::TryAgain),
+        Outcome::Emulate => Ok(Next::Emulate),
+        Outcome::Failed(Error::NoRam) => Ok(Next::Nothing),
+        Outcome::Failed(error) => Err(After::out_of_memory(guest.partition, error)),
     }
 }
 
@@ -63,11 +76,11 @@ fn backed(guest: &mut Guest<'_>, fault: &StorageFault, escalation: &Escalation) 
     for _ in 0..ATTEMPTS {
         match core.mmu().resolve(&VirtualMode::new(core.lpid), escalation, kind) {
             Resolved::Installed | Resolved::Changed => return Ok(()),
-            Resolved::Blocked(_) => {
-                if !usable(guest.partition, real, kind == AccessKind::Write)? {
-                    return Ok(());
-                }
-            }
+            Resolved::Blocked(_) => match prepare(guest, fault, real)? {
+                Next::TryAgain => {}
+                Next::Emulate => return past::carry_out(guest, real, kind),
+                Next::Nothing => return Ok(()),
+            },
             Resolved::NoPage => {
                 return nothing_there(guest, fault, real, Some(escalation.guest_r));
             }
@@ -86,19 +99,29 @@ fn real_address(escalation: &Escalation, ea: u64) -> GuestReal {
 
 /// A guest in real mode reached a page that has no entry yet: the hypervisor inserts it, on first touch as all else.
 fn real_mode(guest: &mut Guest<'_>, fault: &StorageFault) -> Result<(), After> {
-    let core = guest.partition.core();
     let slb = SlbV(fault.slb_v);
     let real = GuestReal(slb.offset(Ea(fault.ea)));
-    if !usable(guest.partition, real, kind(fault) == AccessKind::Write)? {
-        return nothing_there(guest, fault, real, None);
+    match prepare(guest, fault, real)? {
+        Next::TryAgain => {}
+        Next::Emulate => return past::carry_out(guest, real, kind(fault)),
+        Next::Nothing => return nothing_there(guest, fault, real, None),
     }
-    let size = slb.base_page().unwrap_or(PageSize::K64);
-    let _alone = guest.partition.real_mode_area.lock();
-    match core.mmu().insert_vrma(&VirtualMode::new(core.lpid), size, Ea(fault.ea)) {
-        Ok(_) | Err(HptError::TooHard) => Ok(()),
+    insert_real_mode(guest.partition, Ea(fault.ea))
+}
+
+/// Inserts the entry of a page of the real mode area.
+pub fn insert_real_mode(partition: &Partition, ea: Ea) -> Result<(), After> {
+    let core = partition.core();
+    let size = core.vrma.base_page().unwrap_or(PageSize::K64);
+    let alone = partition.real_mode_area.lock();
+    let inserted = core.mmu().insert_vrma(&VirtualMode::new(core.lpid), size, ea);
+    drop(alone);
+    match inserted {
+        Ok(_) => Ok(()),
+        Err(HptError::TooHard) => partition.tables.lock().replenish().map_err(After::crash),
         Err(_) => Err(After::crash(alloc::format!(
-            "partition {}: no room in its page table for its real mode area at {real:#x}",
-            guest.partition.name
+            "partition {}: no room in its page table for its real mode area at {ea:#x}",
+            partition.name
         ))),
     }
 }

@@ -111,7 +111,7 @@ fn table(partition: &Partition, json: bool) {
     let core = partition.core();
     // Not while the table is being cleared: what is looked at is locked and put back.
     let life = partition.life.lock();
-    let (used, chains, by_use) = (core.hpt.occupancy(), core.mmu().chains(), core.hpt.groups_by_use());
+    let (used, chains, by_use) = (core.hpt().occupancy(), core.mmu().chains(), core.hpt().groups_by_use());
     drop(life);
     let number = |n: usize| Value::Number(n as u64);
     let entries = used.valid + used.absent;
@@ -119,14 +119,14 @@ fn table(partition: &Partition, json: bool) {
     Record::new()
         .field("name", Value::Text(partition.name.clone()))
         .field("size", Value::Bytes(partition.hpt_bytes()))
-        .field("entries", Value::Number(core.hpt.len()))
+        .field("entries", Value::Number(core.hpt().len()))
         .field("used", number(entries))
-        .field("use", Value::Percent(figures::tenths(entries as u64, core.hpt.len())))
+        .field("use", Value::Percent(figures::tenths(entries as u64, core.hpt().len())))
         .field("valid", number(used.valid))
         .field("absent", number(used.absent))
         .field("bolted", number(used.bolted))
         .field("by_secondary_hash", number(used.secondary))
-        .field("groups", Value::Number(core.hpt.len() / 8))
+        .field("groups", Value::Number(core.hpt().len() / 8))
         .field("groups_with_0_to_8", Value::Text(counts.join(" ")))
         .field("mapped_pages", number(chains.pages))
         .field("chained_entries", number(chains.entries))

@@ -1,94 +1,186 @@
-//! `memory`: where the host's memory has gone, and how a partition's is backed.
+//! `memory`, `merge` and `dirty`: where the host's memory has gone, and how a partition's is backed.
 
-use ::hpt::{Page, PageState, Protection, RevGroup, SlotKind};
-use ::monitor::{Record, Value};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use super::{Paper, figures};
+use ::hpt::{Page, SlotKind};
+use ::monitor::{Merge, Record, Table, Value};
+use paging::Figures;
+use power::GuestReal;
+
+use super::{Follow, Paper, figures, named, say};
 use crate::partition::Partition;
-use crate::{memory as host, partitions};
+use crate::partition::life::Doing;
+use crate::{memory as host, merge, partitions};
 
-/// How a partition's RAM is backed, in pages.
-#[derive(Default)]
-struct Pages {
-    all: u64,
-    private: u64,
-    shared: u64,
-    protected: u64,
-    mapped: u64,
-    changed: u64,
+/// Bytes of the states of a partition's pages, and how many of them are mapped.
+fn page_states(partition: &Partition) -> (u64, u64) {
+    let pages = |kind| match kind {
+        SlotKind::Ram(pages) => Some(pages),
+        SlotKind::Device { .. } => None,
+    };
+    let ram = partition.core().slots.iter().filter_map(|slot| pages(slot.kind));
+    ram.fold((0, 0), |(bytes, mapped), pages: &[Page]| {
+        let here = pages.iter().filter(|page| page.is_mapped()).count() as u64;
+        (bytes + size_of_val(pages) as u64, mapped + here)
+    })
 }
 
-impl Pages {
-    fn of(partition: &Partition) -> Pages {
-        let mut sum = Pages::default();
-        for slot in partition.core().slots.iter() {
-            let SlotKind::Ram(pages) = slot.kind else { continue };
-            for page in pages {
-                let view = page.view();
-                sum.all += 1;
-                sum.private += u64::from(view.state() == PageState::Private);
-                sum.shared += u64::from(view.state() == PageState::Shared);
-                sum.protected += u64::from(view.protection() != Protection::ReadWrite);
-                sum.mapped += u64::from(page.is_mapped());
-                sum.changed += u64::from(page.usage().changed);
-            }
-        }
-        sum
-    }
-}
-
-/// Bytes of the reverse map beside a partition's page table, and of the states of its pages.
-fn tables(partition: &Partition, pages: &Pages) -> (u64, u64) {
-    let groups = partition.core().hpt.len() / 8;
-    (groups * size_of::<RevGroup>() as u64, pages.all * size_of::<Page>() as u64)
+fn figures_of(partition: &Partition) -> Figures {
+    partition.memory().pages(|pages| pages.figures())
 }
 
 /// A partition's memory.
 pub fn of_partition(partition: &Partition, json: bool) {
-    let (pages, hpt) = (Pages::of(partition), &partition.core().hpt);
+    // Held, so that its page table is not exchanged meanwhile.
+    let life = partition.life.lock();
+    let pages = figures_of(partition);
+    let hpt = partition.core().hpt();
     let used = hpt.occupancy();
     let entries = (used.valid + used.absent) as u64;
-    let unit = 1 << partition.core().slots.unit_shift();
+    let (states, mapped) = page_states(partition);
+    let use_of_table = Value::Percent(figures::tenths(entries, hpt.len()));
+    let beside = partition.tables.lock().beside();
+    drop(life);
+    let unit = pages.unit;
     let bytes = |pages: u64| Value::Bytes(pages * unit);
-    let (reverse_map, page_states) = tables(partition, &pages);
-    Record::new()
-        .field("name", Value::Text(partition.name.clone()))
+    let mut record = named(&partition.name)
         .field("memory", Value::Bytes(partition.bytes))
-        .field("page", Value::Bytes(unit))
-        .field("populated", bytes(pages.private + pages.shared))
+        .field("page", Value::Bytes(unit));
+    if pages.limit != u64::MAX {
+        record = record.field("limit", Value::Bytes(pages.limit));
+    }
+    record
         .field("private", bytes(pages.private))
         .field("shared", bytes(pages.shared))
-        .field("not_populated", bytes(pages.all - pages.private - pages.shared))
+        .field("merged", bytes(pages.merged))
+        .field("zero", bytes(pages.zero))
+        .field("absent", bytes(pages.absent))
+        .field("unshared_since_start", bytes(pages.unshared))
         .field("protected", bytes(pages.protected))
-        .field("mapped", bytes(pages.mapped))
-        .field("known_changed", bytes(pages.changed))
+        .field("mapped", bytes(mapped))
         .field("page_table", Value::Bytes(partition.hpt_bytes()))
         .field("page_table_entries", Value::Number(entries))
-        .field("page_table_use", Value::Percent(figures::tenths(entries, hpt.len())))
-        .field("reverse_map", Value::Bytes(reverse_map))
-        .field("page_states", Value::Bytes(page_states))
+        .field("page_table_use", use_of_table)
+        .field("reverse_map_and_log", Value::Bytes(beside))
+        .field("page_states", Value::Bytes(states))
         .print(json, &mut Paper::new());
 }
 
 /// The host's memory.
 pub fn of_host(json: bool) {
-    let (mut populated, mut all_tables) = (0, 0);
+    let (mut private, mut tables, mut zero) = (0, 0, 0);
     for partition in partitions::all() {
-        let pages = Pages::of(&partition);
-        let (reverse_map, page_states) = tables(&partition, &pages);
-        populated += (pages.private + pages.shared) << partition.core().slots.unit_shift();
-        all_tables += partition.hpt_bytes() + reverse_map + page_states;
+        let pages = figures_of(&partition);
+        // What has one reference counts as private, and is a shared frame too.
+        private += pages.private * pages.unit;
+        zero += pages.zero * pages.unit;
+        tables += partition.hpt_bytes() + partition.tables.lock().beside() + page_states(&partition).0;
     }
     let (total, free) = (host::total(), host::free());
     let (heap, heap_used) = host::heap();
-    let known = free + populated + all_tables + heap;
+    let (frames, references) = host::shared();
+    let shared = frames * frames::FRAME;
+    let known = free + private + shared + tables + heap;
     Record::new()
         .field("total", Value::Bytes(total))
         .field("free", Value::Bytes(free))
-        .field("partitions", Value::Bytes(populated))
-        .field("tables", Value::Bytes(all_tables))
+        .field("reserve", Value::Bytes(host::reserve()))
+        .field("private", Value::Bytes(private))
+        .field("shared", Value::Bytes(shared))
+        .field("saved_by_sharing", Value::Bytes((references - frames) * frames::FRAME + zero))
+        .field("tables", Value::Bytes(tables))
         .field("heap", Value::Bytes(heap))
         .field("heap_used", Value::Bytes(heap_used))
         .field("other", Value::Bytes(total.saturating_sub(known)))
         .print(json, &mut Paper::new());
+}
+
+/// Pages that `merge now` looks at before it lets the console be seen to.
+const PIECE: u64 = 32;
+
+/// Switches merging on or off, has it done at once, or says how far it has come.
+pub fn merge(order: Option<Merge>, json: bool) -> Follow {
+    match order {
+        Some(Merge::On) => merge::set(true),
+        Some(Merge::Off) => merge::set(false),
+        Some(Merge::Now) => {
+            // A page is merged when it is the second time found as it was.
+            let (_, before) = merge::figures();
+            return Follow::Wait(Box::new(move || {
+                let over = merge::hurry(PIECE) && merge::figures().1 >= before + 3;
+                if over {
+                    tell_merge(json);
+                }
+                over
+            }));
+        }
+        None => {}
+    }
+    tell_merge(json);
+    Follow::Done
+}
+
+fn tell_merge(json: bool) {
+    let (done, passes) = merge::figures();
+    let unit = |pages: u64| Value::Bytes(pages * frames::FRAME);
+    let (frames, references) = host::shared();
+    Record::new()
+        .field("merging", Value::Text(if merge::is_on() { "on" } else { "off" }.into()))
+        .field("passes", Value::Number(passes))
+        .field("looked_at", unit(done.looked))
+        .field("changing", unit(done.changing))
+        .field("became_zero", unit(done.zeroed))
+        .field("merged", unit(done.merged))
+        .field("shared", unit(frames))
+        .field("saved", unit(references - frames))
+        .print(json, &mut Paper::new());
+}
+
+/// The most ranges that `dirty` lists.
+const RANGES: usize = 64;
+
+/// Which pages a partition has written since the last reset, or its definition.
+pub fn dirty(partition: &Arc<Partition>, reset: bool, json: bool) -> Result<(), String> {
+    // Held, so that it neither ends nor stands still meanwhile.
+    let life = partition.life.lock();
+    if matches!(life.doing, Doing::Still) {
+        return Err(alloc::format!("{} is {}: try again", partition.name, life.doing.name()));
+    }
+    let unit = 1u64 << partition.core().slots.unit_shift();
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    let mut count = 0;
+    partition.memory().pages(|pages| {
+        pages.dirty(|GuestReal(at)| {
+            count += 1;
+            match ranges.last_mut() {
+                Some((start, bytes)) if *start + *bytes == at => *bytes += unit,
+                _ => ranges.push((at, unit)),
+            }
+        });
+        if reset {
+            pages.dirty_reset();
+        }
+    });
+    drop(life);
+    if !ranges.is_empty() {
+        let mut table = Table::new(&["start", "bytes"]);
+        for (start, bytes) in ranges.iter().take(RANGES) {
+            table.row([Value::Hex(*start), Value::Bytes(*bytes)]);
+        }
+        table.print(json, &mut Paper::new());
+    }
+    let record = named(&partition.name)
+        .field("pages", Value::Number(count))
+        .field("bytes", Value::Bytes(count * unit))
+        .field("ranges", Value::Number(ranges.len() as u64));
+    let (shown, all) = (ranges.len().min(RANGES), ranges.len());
+    say(
+        json,
+        record,
+        format_args!("{}: {count} pages written, {shown} of {all} ranges shown", partition.name),
+    );
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! takes its time is looked at again and again ([`Follow::Wait`]). The guests that other CPUs run go on, and figures are of about
 //! the same moment only.
 
+mod copies;
 mod figures;
 mod host;
 mod hpt;
@@ -12,6 +13,7 @@ mod memory;
 mod partitions;
 mod stats;
 mod trace;
+mod watch;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -76,6 +78,12 @@ fn carry_out(command: Command, json: bool) -> Result<Follow, String> {
         Command::Undefine(name) => life::undefine(&name, json)?,
         Command::Memory(name) => memory::of_partition(&*find(&name)?, json),
         Command::HostMemory => memory::of_host(json),
+        Command::Clone { name, copies } => return self::copies::clone(&find(&name)?, copies, json),
+        Command::Snapshot(name) => return copies::snapshot(&find(&name)?, json),
+        Command::Revert(name) => return copies::revert(&find(&name)?, json),
+        Command::Merge(order) => return Ok(memory::merge(order, json)),
+        Command::Dirty { name, reset } => memory::dirty(&find(&name)?, reset, json)?,
+        Command::Watch { name, order } => watch::watch(&find(&name)?, order, json)?,
         Command::Hpt { name, ea, vcpu } => return hpt::print(find(&name)?, ea, vcpu, json),
         Command::Trace { name, on } => trace::switch(&*find(&name)?, on, json),
         Command::TraceDump { raw, last } => trace::dump(raw, last, json),

@@ -21,6 +21,7 @@ pub enum Reason {
 }
 
 /// The areas of a vCPU and what has been counted in them.
+#[derive(Clone)]
 pub struct Areas {
     /// Where they are.
     pub vpa: VpaState,

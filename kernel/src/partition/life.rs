@@ -1,9 +1,11 @@
-//! A partition's life: started, paused, resumed, and ended, by itself or by the monitor.
+//! A partition's life: started, paused, resumed, and ended, by itself or by the monitor; and made to stand still for a moment,
+//! while it is copied, say ([`quiesce`]).
 //!
 //! Whoever ends or pauses it closes it and wakes all its vCPUs. Each is parked by the CPU that runs it, or that is next to: none enters
 //! its guest while the partition is closed. Whoever parks the last one does what is due then ([`settle`]): nothing of the
 //! partition runs any more, on any CPU.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -14,6 +16,7 @@ use realmode::host;
 use realmode::instructions::timebase;
 
 use super::{Partition, Waits};
+use crate::sync::Guard;
 use crate::{console, cpus, percpu, terminal};
 
 /// How a partition ends, or is interrupted.
@@ -31,7 +34,12 @@ pub enum Ending {
     Reset,
     /// The monitor pauses it.
     Pause,
+    /// It stands still for [`Life::work`].
+    Quiesce,
 }
+
+/// What is done to a partition while none of its vCPUs runs. If the partition ends first, it is dropped.
+pub type Work = Box<dyn FnOnce(&Arc<Partition>) + Send>;
 
 /// What a partition does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +50,8 @@ pub enum Doing {
     Running,
     /// Its vCPUs are on their way out.
     Ending(Ending),
+    /// It stands still, and something is done to it.
+    Still,
     /// It is paused.
     Paused,
     /// It has ended.
@@ -55,6 +65,7 @@ impl Doing {
             Doing::Defined => "defined",
             Doing::Running => "running",
             Doing::Ending(Ending::Pause) => "pausing",
+            Doing::Ending(Ending::Quiesce) | Doing::Still => "standing still",
             Doing::Ending(_) => "stopping",
             Doing::Paused => "paused",
             Doing::Stopped => "stopped",
@@ -74,6 +85,8 @@ pub struct Life {
     pub started: u64,
     /// What its vCPUs had run by then, in ticks, and how often they had been left.
     pub before: (u64, u64),
+    /// What is to be done while it stands still.
+    work: Option<Work>,
 }
 
 /// Exit status of a partition that crashed or had to be stopped.
@@ -82,7 +95,7 @@ const CRASHED: u8 = 3;
 impl Life {
     /// Not begun yet.
     pub const fn new() -> Life {
-        Life { doing: Doing::Defined, verdict: None, news: None, started: 0, before: (0, 0) }
+        Life { doing: Doing::Defined, verdict: None, news: None, started: 0, before: (0, 0), work: None }
     }
 
     /// Does it run, or would it if it were not paused? The run goes on as long as one does.
@@ -117,10 +130,16 @@ fn begin(partition: &Arc<Partition>, life: &mut Life) -> Result<(), String> {
 
 /// Lets a paused partition go on.
 pub fn resume(partition: &Arc<Partition>) -> Result<(), String> {
-    let mut life = partition.life.lock();
+    let life = partition.life.lock();
     if life.doing != Doing::Paused {
         return Err(format!("{} is not paused: it is {}", partition.name, life.doing.name()));
     }
+    go_on(partition, life);
+    Ok(())
+}
+
+/// Lets the vCPUs of a partition go on, all of which are parked.
+fn go_on(partition: &Arc<Partition>, mut life: Guard<'_, Life>) {
     // Found before the first of them runs: it may start others, or end.
     let paused: Vec<_> = partition.vcpus.iter().filter(|vcpu| vcpu.waits() != Waits::Start).collect();
     life.doing = Doing::Running;
@@ -128,12 +147,39 @@ pub fn resume(partition: &Arc<Partition>) -> Result<(), String> {
         // The last one stopped itself while it was being paused.
         drop(life);
         settle(partition);
-        return Ok(());
+        return;
     }
     partition.active.store(paused.len(), Ordering::SeqCst);
     partition.core().closed.store(false, Ordering::SeqCst);
     paused.into_iter().for_each(|vcpu| partition.release(vcpu));
-    Ok(())
+}
+
+/// Lets a new partition go on from the state that it was given, as if it had been paused there.
+pub fn begin_as_copy(partition: &Arc<Partition>) {
+    let mut life = partition.life.lock();
+    life.started = timebase();
+    go_on(partition, life);
+}
+
+/// Has something done while no vCPU of a partition runs, and lets it go on: at once if it is paused, and it stays so; if it runs, as soon
+/// as every vCPU has been parked, by the CPU that parks the last one. An error, in which case it will never be done, says why not.
+pub fn quiesce(partition: &Arc<Partition>, work: Work) -> Result<(), String> {
+    let mut life = partition.life.lock();
+    match life.doing {
+        Doing::Running => {
+            life.work = Some(work);
+            close(partition, life, Ending::Quiesce);
+            Ok(())
+        }
+        Doing::Paused => {
+            life.doing = Doing::Still;
+            drop(life);
+            work(partition);
+            partition.life.lock().doing = Doing::Paused;
+            Ok(())
+        }
+        _ => Err(format!("{} is {}", partition.name, life.doing.name())),
+    }
 }
 
 /// Ends or pauses a partition: at once as far as its guest is concerned, and in full as soon as every vCPU has been parked.
@@ -141,26 +187,34 @@ pub fn resume(partition: &Arc<Partition>) -> Result<(), String> {
 pub fn end(partition: &Arc<Partition>, ending: Ending) -> Result<(), String> {
     let mut life = partition.life.lock();
     let allowed = match life.doing {
-        Doing::Running | Doing::Ending(Ending::Pause) => true,
+        Doing::Running | Doing::Ending(Ending::Pause | Ending::Quiesce) => true,
         Doing::Paused => ending != Ending::Pause,
-        Doing::Defined | Doing::Stopped => false,
+        Doing::Defined | Doing::Still | Doing::Stopped => false,
         Doing::Ending(_) => false,
     };
     if !allowed {
         return Err(format!("{} is {}", partition.name, life.doing.name()));
     }
+    // Whatever was to be done to it while it stood still will not be.
+    let dropped = life.work.take();
+    close(partition, life, ending);
+    drop(dropped);
+    Ok(())
+}
+
+/// Makes all vCPUs of a partition leave it.
+fn close(partition: &Arc<Partition>, mut life: Guard<'_, Life>, ending: Ending) {
     life.doing = Doing::Ending(ending);
     partition.core().closed.store(true, Ordering::SeqCst);
     let parked = partition.active.load(Ordering::SeqCst) == 0;
     drop(life);
     if parked {
         settle(partition);
-        return Ok(());
+        return;
     }
     for presence in partition.core().vcpus {
         let _ = host::wake(percpu::number(), presence);
     }
-    Ok(())
 }
 
 /// A vCPU of the partition has been parked. The last one to be so brings about what is due.
@@ -179,6 +233,16 @@ fn settle(partition: &Arc<Partition>) {
     let name = &partition.name;
     match life.doing.clone() {
         Doing::Ending(Ending::Pause) => life.doing = Doing::Paused,
+        Doing::Ending(Ending::Quiesce) => {
+            life.doing = Doing::Still;
+            let work = life.work.take();
+            drop(life);
+            if let Some(work) = work {
+                work(partition);
+            }
+            go_on(partition, partition.life.lock());
+            return;
+        }
         Doing::Ending(Ending::PowerOff) => {
             over(partition, &mut life, 0, format!("partition {name} switched itself off"))
         }
@@ -206,7 +270,7 @@ fn settle(partition: &Arc<Partition>) {
             let ticks = (timebase() - began).saturating_mul(100) / u64::from(partition.weight().max(1));
             partition.vcpus[0].vtime.fetch_add(ticks, Ordering::Relaxed);
         }
-        Doing::Defined | Doing::Paused | Doing::Stopped => {}
+        Doing::Defined | Doing::Still | Doing::Paused | Doing::Stopped => {}
     }
     drop(life);
     // The boot CPU tells, and sees whether that was all.

@@ -1,119 +1,207 @@
-//! A partition's memory: populated on first touch, read and written on the guest's behalf.
-#![allow(unsafe_code)] // copies between the linear map and slices, after the slots have vouched for the range
+//! A partition's memory: populated on first touch, read and written on the guest's behalf. What becomes of its pages is decided in
+//! the crate `paging`; here is the host under it.
+#![allow(unsafe_code)] // works on the linear map by real addresses, for which the page states vouch
 
-use hpt::{PageState, Target};
+use hpt::AccessKind;
+use paging::{Context, Error, Host, Outcome, Paging, Shares};
 use power::{GuestReal, HostReal};
-use realmode::machine::VirtualMode;
-use realmode::partition::Partition;
+use realmode::machine::{VirtualMode, copy_blocks};
+use realmode::partition::Partition as Core;
 
 use crate::memory;
 
-/// Why memory of a partition could not be used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum MemoryError {
-    /// There is no RAM at the address.
-    NoRam,
-    /// The host has no memory left.
-    Exhausted,
+/// The host's memory, as partitions get at it.
+pub struct HostMemory;
+
+/// As a partition's pages are worked on.
+pub type Pages<'a> = paging::Memory<'a, HostMemory, VirtualMode>;
+
+/// The doublewords of memory that belongs to a partition, or is shared.
+fn words<'a>(at: HostReal, len: u64) -> &'a [u64] {
+    // SAFETY: `paging` passes units of memory that it has from here and has not given back, so all of it is mapped and aligned. A guest
+    // that still writes to it makes the answer meaningless and no more: any bits are a valid number.
+    unsafe { core::slice::from_raw_parts(at.ea() as *const u64, (len / 8) as usize) }
+}
+
+impl Host for HostMemory {
+    fn allocate(&self, bytes: u64) -> Option<HostReal> {
+        memory::allocate_for_guest(bytes)
+    }
+
+    fn release(&self, at: HostReal, bytes: u64) {
+        memory::release(at, bytes);
+    }
+
+    fn zero(&self, at: HostReal, len: u64) {
+        // SAFETY: memory from `allocate` that nobody uses yet, in whole frames.
+        unsafe { memory::zero(at, len) }
+    }
+
+    fn copy(&self, from: HostReal, to: HostReal, len: u64) {
+        // SAFETY: `to` is new, `from` is populated; whole frames.
+        unsafe { copy_blocks(from, to, len) }
+    }
+
+    fn same(&self, a: HostReal, b: HostReal, len: u64) -> bool {
+        // Sixteen at a time: the loop costs more than the comparison otherwise.
+        words(a, len).chunks(16).zip(words(b, len).chunks(16)).all(|(a, b)| {
+            a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+        })
+    }
+
+    fn is_zero(&self, at: HostReal, len: u64) -> bool {
+        words(at, len).chunks(16).all(|words| words.iter().fold(0, |any, word| any | word) == 0)
+    }
+
+    fn hash(&self, at: HostReal, len: u64) -> u64 {
+        // Only finds candidates: they are compared byte by byte.
+        words(at, len).iter().fold(0, |hash: u64, word| {
+            (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        })
+    }
+
+    fn shares(&self) -> Shares<'_> {
+        memory::shares()
+    }
+
+    fn zero_page(&self) -> HostReal {
+        memory::zero_page()
+    }
+}
+
+/// The aligned units that a range falls into, as large as they come up to a doubleword: their offsets and lengths.
+fn aligned_units(at: usize, len: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut done = 0;
+    core::iter::from_fn(move || {
+        let most = (len - done).checked_ilog2()?;
+        let unit = 1 << (at + done).trailing_zeros().min(most).min(3);
+        done += unit;
+        Some((done - unit, unit))
+    })
+}
+
+/// Loads an aligned unit of a guest's memory at once.
+///
+/// # Safety
+/// Both are valid for so many bytes; `from` is aligned to them.
+unsafe fn load_unit(from: *const u8, to: *mut u8, bytes: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        match bytes {
+            8 => to.cast::<u64>().write_unaligned(from.cast::<u64>().read_volatile()),
+            4 => to.cast::<u32>().write_unaligned(from.cast::<u32>().read_volatile()),
+            2 => to.cast::<u16>().write_unaligned(from.cast::<u16>().read_volatile()),
+            _ => to.write(from.read_volatile()),
+        }
+    }
+}
+
+/// Stores an aligned unit to a guest's memory at once.
+///
+/// # Safety
+/// Both are valid for so many bytes; `to` is aligned to them.
+unsafe fn store_unit(from: *const u8, to: *mut u8, bytes: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        match bytes {
+            8 => to.cast::<u64>().write_volatile(from.cast::<u64>().read_unaligned()),
+            4 => to.cast::<u32>().write_volatile(from.cast::<u32>().read_unaligned()),
+            2 => to.cast::<u16>().write_volatile(from.cast::<u16>().read_unaligned()),
+            _ => to.write_volatile(from.read()),
+        }
+    }
 }
 
 /// A partition's memory, by its real addresses.
 #[derive(Clone, Copy)]
 pub struct GuestMemory<'a> {
-    partition: &'a Partition,
+    core: &'a Core,
+    paging: &'a Paging,
 }
+
+/// An access of the hypervisor's own.
+const OWN: Context = Context { ea: None, pc: None, value: None };
 
 impl<'a> GuestMemory<'a> {
     /// Of this partition.
-    pub fn new(partition: &'a Partition) -> GuestMemory<'a> {
-        GuestMemory { partition }
+    pub fn new(core: &'a Core, paging: &'a Paging) -> GuestMemory<'a> {
+        GuestMemory { core, paging }
     }
 
-    fn unit(&self) -> u64 {
-        1 << self.partition.slots.unit_shift()
+    /// Does something to its pages.
+    pub fn pages<T>(&self, work: impl FnOnce(&Pages<'_>) -> T) -> T {
+        work(&Pages::new(self.paging, self.core.mmu(), &HostMemory, &VirtualMode::new(self.core.lpid)))
     }
 
-    /// The byte at a real address, with `len` more behind it in the same page; populated, and private if it is to be
-    /// stored to.
-    fn reach(&self, at: GuestReal, store: bool) -> Result<(HostReal, u64), MemoryError> {
-        let unit = self.unit();
-        // Twice at most: not populated becomes private.
-        for _ in 0..3 {
-            let Some(Target::Ram(page, offset)) = self.partition.slots.find(at) else {
-                return Err(MemoryError::NoRam);
-            };
-            let view = page.view();
-            match (view.state(), view.host()) {
-                (PageState::Private, Some(host)) => return Ok((HostReal(host.0 + offset), unit - offset)),
-                (PageState::Shared, Some(host)) if !store => {
-                    return Ok((HostReal(host.0 + offset), unit - offset));
-                }
-                _ => self.make_usable(at, store)?,
-            }
-        }
-        Err(MemoryError::NoRam)
+    /// Populates the page of an address, makes a shared one private for a store, or asks who has protected it.
+    pub fn fault(&self, real: GuestReal, kind: AccessKind, context: &Context) -> Outcome {
+        self.pages(|pages| pages.fault(real, kind, context))
     }
 
-    /// Populates a page, or makes a shared one private for a store.
-    pub fn make_usable(&self, at: GuestReal, store: bool) -> Result<(), MemoryError> {
-        let unit = self.unit();
-        let Some(page) = self.partition.slots.page(at) else { return Err(MemoryError::NoRam) };
-        let view = page.view();
-        let old = match (view.state(), view.host()) {
-            (PageState::NotPopulated, _) => None,
-            (PageState::Shared, Some(host)) if store => Some(host),
-            _ => return Ok(()),
-        };
-        let new = memory::allocate_for_guest(unit).ok_or(MemoryError::Exhausted)?;
-        let mmu = self.partition.mmu();
-        let machine = VirtualMode::new(self.partition.lpid);
-        let done = match old {
-            None => {
-                // SAFETY: the block is new, and the unit a multiple of a cache block.
-                unsafe { memory::zero(new, unit) };
-                mmu.populate(at, PageState::Private, new)
-            }
-            Some(old) => {
-                hpt::Machine::copy(&machine, old, new, unit);
-                mmu.make_private(&machine, at, new).map(drop)
-            }
-        };
-        if done.is_err() {
-            // Somebody else was faster: the page is usable.
-            memory::release(new, unit);
+    /// Hands out `len` bytes piece by piece: how far it has come, where they are, and how many.
+    fn each(
+        &self,
+        at: GuestReal,
+        len: usize,
+        kind: AccessKind,
+        tell: Option<&Context>,
+        mut piece: impl FnMut(usize, *mut u8, usize),
+    ) -> Result<(), Error> {
+        let mut done = 0;
+        while done < len {
+            let real = GuestReal(at.0.wrapping_add(done as u64));
+            done += self.pages(|pages| {
+                pages.reach(real, kind, tell, |host, left| {
+                    let n = (len - done).min(left as usize);
+                    piece(done, host.ea() as *mut u8, n);
+                    n
+                })
+            })?;
         }
         Ok(())
     }
 
     /// Reads bytes.
-    pub fn read(&self, at: GuestReal, to: &mut [u8]) -> Result<(), MemoryError> {
-        let mut done = 0;
-        while done < to.len() {
-            let (host, left) = self.reach(GuestReal(at.0.wrapping_add(done as u64)), false)?;
-            let n = (to.len() - done).min(left as usize);
-            // SAFETY: `left` bytes from `host` on are populated memory of the partition. The guest may store to
-            // them meanwhile; bytes have no invalid values.
-            unsafe { core::ptr::copy_nonoverlapping(host.ea() as *const u8, to.as_mut_ptr().add(done), n) };
-            done += n;
-        }
-        Ok(())
+    pub fn read(&self, at: GuestReal, to: &mut [u8]) -> Result<(), Error> {
+        let base = to.as_mut_ptr();
+        self.each(at, to.len(), AccessKind::Read, Some(&OWN), |done, from, n| {
+            // SAFETY: `n` bytes of populated memory, which stays so meanwhile. The guest may store to them; bytes have no invalid values.
+            unsafe { core::ptr::copy_nonoverlapping(from, base.add(done), n) };
+        })
     }
 
     /// Writes bytes.
-    pub fn write(&self, at: GuestReal, from: &[u8]) -> Result<(), MemoryError> {
-        let mut done = 0;
-        while done < from.len() {
-            let (host, left) = self.reach(GuestReal(at.0.wrapping_add(done as u64)), true)?;
-            let n = (from.len() - done).min(left as usize);
+    pub fn write(&self, at: GuestReal, from: &[u8]) -> Result<(), Error> {
+        self.each(at, from.len(), AccessKind::Write, Some(&OWN), |done, to, n| {
             // SAFETY: as above, and the page is the partition's alone.
-            unsafe { core::ptr::copy_nonoverlapping(from.as_ptr().add(done), host.ea() as *mut u8, n) };
-            done += n;
-        }
-        Ok(())
+            unsafe { core::ptr::copy_nonoverlapping(from.as_ptr().add(done), to, n) };
+        })
+    }
+
+    /// As [`GuestMemory::read`], for an instruction of which whoever protects the page has heard already, or need not: what is aligned is
+    /// read at once, up to eight bytes.
+    pub fn read_past(&self, at: GuestReal, to: &mut [u8]) -> Result<(), Error> {
+        let base = to.as_mut_ptr();
+        self.each(at, to.len(), AccessKind::Read, None, |done, from, n| {
+            for (offset, bytes) in aligned_units(from as usize, n) {
+                // SAFETY: as above, and there is room for them all in `to`.
+                unsafe { load_unit(from.add(offset), base.add(done + offset), bytes) };
+            }
+        })
+    }
+
+    /// As [`GuestMemory::write`], likewise.
+    pub fn write_past(&self, at: GuestReal, from: &[u8]) -> Result<(), Error> {
+        self.each(at, from.len(), AccessKind::Write, None, |done, to, n| {
+            for (offset, bytes) in aligned_units(to as usize, n) {
+                // SAFETY: as above, and the page is the partition's alone.
+                unsafe { store_unit(from.as_ptr().add(done + offset), to.add(offset), bytes) };
+            }
+        })
     }
 
     /// Reads a big-endian number of `N` bytes.
-    pub fn read_be<const N: usize>(&self, at: GuestReal) -> Result<u64, MemoryError> {
+    pub fn read_be<const N: usize>(&self, at: GuestReal) -> Result<u64, Error> {
         let mut bytes = [0; N];
         self.read(at, &mut bytes)?;
         Ok(bytes.iter().fold(0, |n, b| n << 8 | u64::from(*b)))
@@ -121,26 +209,20 @@ impl<'a> GuestMemory<'a> {
 
     /// Makes the instruction caches see what was written.
     pub fn sync_instructions(&self, at: GuestReal, len: u64) {
-        let machine = VirtualMode::new(self.partition.lpid);
-        let mut done = 0;
-        while done < len {
-            let Ok((host, left)) = self.reach(GuestReal(at.0 + done), false) else { return };
-            hpt::Machine::icache_sync(&machine, host, left.min(len - done));
-            done += left;
-        }
+        // What is not there was not written.
+        let _ = self.sync_past(at, len);
+    }
+
+    /// Makes caches agree with memory. No byte is read: nobody hears of it.
+    pub fn sync_past(&self, at: GuestReal, len: u64) -> Result<(), Error> {
+        let machine = VirtualMode::new(self.core.lpid);
+        self.each(at, len as usize, AccessKind::Read, None, |_, from, n| {
+            hpt::Machine::icache_sync(&machine, HostReal::of_ea(from as u64), n as u64);
+        })
     }
 
     /// Gives all memory back to the host: the partition has none populated then.
     pub fn discard_all(&self) {
-        let machine = VirtualMode::new(self.partition.lpid);
-        let unit = self.unit();
-        for slot in self.partition.slots.iter() {
-            for offset in (0..slot.len).step_by(unit as usize) {
-                if let Ok((host, _)) = self.partition.mmu().discard(&machine, GuestReal(slot.base.0 + offset))
-                {
-                    memory::release(host, unit);
-                }
-            }
-        }
+        self.pages(|pages| pages.discard_all());
     }
 }

@@ -2,8 +2,13 @@
 #![allow(unsafe_code)] // turns allocated blocks into the tables that live as long as the partition
 
 pub mod dispatch;
+pub mod identity;
 pub mod life;
 pub mod memory;
+pub mod resize;
+pub mod snapshot;
+pub mod state;
+pub mod table;
 mod vcpu;
 
 use alloc::boxed::Box;
@@ -11,11 +16,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::UnsafeCell;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use ::trace::Stats;
-use hpt::{Hpt, Page, RevGroup, Slot, SlotKind, Slots};
+use hpt::{Page, Slot, SlotKind, Slots};
+use paging::Paging;
 use papr::elf::{self, RTAS_BYTES};
 use papr::rtas::{BLOB, PartitionClock};
 use papr::tree::{self, FIRST_VTY, GuestConfig, VtyConfig};
@@ -23,7 +30,7 @@ use papr::vty::Vty;
 use papr::xics::{FIRST_SOURCE, Icp, Kick, Source, Xics};
 use power::regs::{Lpcr, Msr};
 use power::slb::SlbV;
-use power::{CpuFeatures, GuestReal, HostReal, Lpid, PageSize, spr};
+use power::{CpuFeatures, GuestReal, Lpid, PageSize, spr};
 use realmode::host as cpus;
 use realmode::instructions::{mfspr, timebase};
 use realmode::layout::{ExitCode, Vcpu};
@@ -33,10 +40,14 @@ use sched::CpuSet;
 
 pub use vcpu::{VirtualCpu, Waits};
 
+use self::identity::Changing;
 use self::life::Life;
 use self::memory::GuestMemory;
+use self::snapshot::Snapshot;
+use self::table::{Block, Table, table};
 use crate::sync::{Lock, Rank};
-use crate::{memory as host, mmu, percpu};
+use crate::watch::Watches;
+use crate::{mmu, pci, percpu};
 
 /// Ticks of the timebase in a second.
 pub const TIMEBASE_HZ: u64 = 512_000_000;
@@ -101,8 +112,20 @@ pub struct Partition {
     pub traced: AtomicBool,
     /// How often it was left for virtual mode.
     pub exits: Exits,
-    hpt_bytes: u64,
-    hpt_at: HostReal,
+    /// The host's devices that it has to itself.
+    pub devices: pci::Claim,
+    /// Its page table. It is exchanged only while the partition stands still, and its life's lock is held.
+    pub tables: Lock<Table>,
+    /// The page table that it is about to exchange it for.
+    pub next_table: Lock<Option<Table>>,
+    /// Who it is.
+    identity: Lock<Changing>,
+    /// What it can be put back to.
+    pub snapshot: Lock<Option<Box<Snapshot>>>,
+    /// What of its memory is watched.
+    pub watches: Watches,
+    /// What backs its pages.
+    paging: Paging,
     image: Image,
     parts: Parts,
 }
@@ -122,35 +145,7 @@ struct Parts {
     _sources: Box<[Source]>,
     _presences: Box<[Presence]>,
     _stats: Box<[Stats]>,
-    _tables: [Block; 3],
-}
-
-/// Memory of the host's that is given back when this is dropped.
-struct Block {
-    at: HostReal,
-    bytes: u64,
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        host::release(self.at, self.bytes);
-    }
-}
-
-/// log2 of a partition's page table in bytes: 1/128 of its memory, at least 256 KiB.
-fn hpt_shift(bytes: u64) -> u32 {
-    (bytes / 128).next_power_of_two().trailing_zeros().max(18)
-}
-
-/// A zeroed table of `n` entries. It lives as long as the block, which the caller keeps longer than the slice.
-fn table<T: 'static>(n: u64, what: &str) -> Result<(&'static [T], Block), String> {
-    let bytes = (n * size_of::<T>() as u64).next_multiple_of(frames::FRAME);
-    let at = host::allocate(bytes).ok_or_else(|| format!("no memory for {what}, {} KiB", bytes >> 10))?;
-    // SAFETY: a new block of that size, aligned to it; all zeroes is a valid empty `T` for the tables made here, which say so.
-    unsafe {
-        host::zero(at, bytes);
-        Ok((core::slice::from_raw_parts(at.ea() as *const T, n as usize), Block { at, bytes }))
-    }
+    _pages: Vec<Block>,
 }
 
 /// A reference that outlives its scope: to something in a box that the partition keeps.
@@ -163,11 +158,13 @@ unsafe fn kept<T: ?Sized>(of: &T) -> &'static T {
 }
 
 impl Partition {
-    /// Defines a partition from its table in the manifest, with one slot number for each vCPU. An error is one line for the user.
+    /// Defines a partition from its table in the manifest, with one slot number for each vCPU. Its page table has 2^`hpt_shift` bytes, or
+    /// what is usual for its memory. An error is one line for the user.
     pub fn define(
         lpid: Lpid,
         name: &str,
         table_of: &bundle::Partition,
+        hpt_shift: Option<u32>,
         slots_of: &[usize],
         files: impl Fn(&str) -> Option<&'static [u8]>,
         features: &CpuFeatures,
@@ -188,18 +185,32 @@ impl Partition {
                 .transpose()?,
             cmdline: table_of.cmdline.clone(),
         };
-        let hpt_bytes = 1u64 << hpt_shift(bytes);
-        let (groups, hpt_block) = table(hpt_bytes / size_of::<hpt::Pteg>() as u64, "a page table")?;
-        let hpt_at = hpt_block.at;
-        let (rev, rev_block) = table::<RevGroup>(groups.len() as u64, "the reverse map")?;
-        let hpt = Hpt::new(groups, rev, features.hpte_format).ok_or("the page table has an odd size")?;
+        let tables = match hpt_shift {
+            Some(shift) => Table::new(shift, features.hpte_format)?,
+            None => Table::for_memory(bytes, features.hpte_format)?,
+        };
         let (pages, page_block) = table::<Page>(bytes / unit, "the page states")?;
         let mut slots = Slots::new(table_of.huge_pages);
         slots
             .add(Slot { base: GuestReal(0), len: bytes, kind: SlotKind::Ram(pages) })
             .map_err(|error| format!("memory of {} KiB: {error:?}", bytes >> 10))?;
+        let mut units = bytes / unit;
+        let mut page_blocks = Vec::from([page_block]);
+        if !table_of.huge_pages {
+            let len = papr::identity::PAGE_BYTES;
+            let (pages, block) = table::<Page>(len / unit, "the state of its identity page")?;
+            slots
+                .add(Slot { base: GuestReal(identity::PAGE.base), len, kind: SlotKind::Ram(pages) })
+                .map_err(|error| format!("its identity page: {error:?}"))?;
+            page_blocks.push(block);
+            units += len / unit;
+        }
+        let devices = pci::claim(&table_of.devices)?;
+        devices.add_slots(&mut slots)?;
+        let paging = Paging::new(units as usize, table_of.limit.unwrap_or(u64::MAX))
+            .map_err(|error| format!("no memory for the page states: {error:?}"))?;
         let icps: Box<[Icp]> = (0..table_of.vcpus).map(|_| Icp::default()).collect();
-        let sources: Box<[Source]> = Box::new([Source::level()]);
+        let sources = new_sources();
         let allowed = table_of.cpus.unwrap_or(CpuSet::ALL).and(&crate::cpus::online());
         let presences: Box<[Presence]> = slots_of.iter().map(|slot| Presence::new(*slot, allowed)).collect();
         let vrma = SlbV::vrma(PageSize::K64);
@@ -208,7 +219,7 @@ impl Partition {
         let core = Box::new(Core {
             lpid,
             features: *features,
-            hpt,
+            hpt: UnsafeCell::new(tables.hpt()),
             slots,
             vrma,
             xics,
@@ -217,6 +228,7 @@ impl Partition {
             closed: AtomicBool::new(true),
             interrupt_mode: AtomicU64::new(0),
         });
+        let (hpt_at, hpt_bytes) = tables.place();
         mmu::set_partition(lpid, mmu::table_word(hpt_at, hpt_bytes), vrma);
         let stats: Box<[Stats]> = slots_of.iter().map(|_| Stats::zero()).collect();
         // SAFETY: the vCPUs are dropped before `Parts`.
@@ -237,8 +249,13 @@ impl Partition {
             real_mode_area: Lock::new(Rank::Partition, ()),
             traced: AtomicBool::new(true),
             exits: Exits::default(),
-            hpt_bytes,
-            hpt_at,
+            devices,
+            tables: Lock::new(Rank::Partition, tables),
+            next_table: Lock::new(Rank::Partition, None),
+            identity: Lock::new(Rank::Partition, Changing::new(lpid, 0, features)),
+            snapshot: Lock::new(Rank::Partition, None),
+            watches: Watches::new(),
+            paging,
             image,
             parts: Parts {
                 core,
@@ -246,14 +263,9 @@ impl Partition {
                 _sources: sources,
                 _presences: presences,
                 _stats: stats,
-                _tables: [hpt_block, rev_block, page_block],
+                _pages: page_blocks,
             },
         })
-    }
-
-    /// How much of the host's memory the tables of a partition with that much memory take, about.
-    pub fn table_bytes(memory: u64) -> u64 {
-        2 * (1 << hpt_shift(memory)) + memory / (64 << 10) * size_of::<Page>() as u64
     }
 
     /// What real mode knows of it.
@@ -261,9 +273,14 @@ impl Partition {
         &self.parts.core
     }
 
+    /// What backs its pages.
+    pub fn paging(&self) -> &Paging {
+        &self.paging
+    }
+
     /// Its memory.
     pub fn memory(&self) -> GuestMemory<'_> {
-        GuestMemory::new(&self.parts.core)
+        GuestMemory::new(&self.parts.core, &self.paging)
     }
 
     /// What others know of a vCPU.
@@ -280,11 +297,15 @@ impl Partition {
     /// life's lock.
     pub fn clear(&self) {
         let core = self.core();
+        self.watches.end_all(self);
+        snapshot::drop_kept(self);
+        drop(self.next_table.lock().take());
         core.mmu().clear();
         // Before the memory goes to somebody else.
         flush_partition(core.lpid, core.features.partition_table);
         core.residency.forget();
         self.memory().discard_all();
+        self.devices.disable();
         core.xics.reset();
         core.interrupt_mode.store(0, Ordering::SeqCst);
         self.vty.lock().input.clear();
@@ -303,6 +324,7 @@ impl Partition {
     pub fn start(self: &Arc<Partition>) -> Result<(), String> {
         self.clear();
         let (entry, tree) = self.load()?;
+        self.devices.enable()?;
         self.core().closed.store(false, Ordering::SeqCst);
         self.start_vcpu(0, entry, tree.0);
         Ok(())
@@ -336,6 +358,7 @@ impl Partition {
         put(place.rtas, &BLOB)?;
         self.memory().sync_instructions(place.rtas, RTAS_BYTES);
         put(place.tree, &tree)?;
+        self.write_identity().map_err(|error| format!("{name}: its identity page: {error:?}"))?;
         Ok((plan.entry, place.tree))
     }
 
@@ -351,7 +374,7 @@ impl Partition {
             pvr,
             memory_bytes: self.bytes,
             rma_bytes: self.bytes,
-            hpt_shift: self.hpt_bytes.trailing_zeros(),
+            hpt_shift: self.hpt_bytes().trailing_zeros(),
             cpus: servers,
             boot_cpu: 0,
             timebase_hz: TIMEBASE_HZ as u32,
@@ -362,9 +385,12 @@ impl Partition {
             inhibited_64k: true,
             random: features.darn,
             rng_seed: features.darn.then(seed).flatten(),
+            hpt_resize: true,
+            identity: self.identity_page(),
             cmdline: &self.image.cmdline,
             initrd: initrd.or(self.image.initrd.as_ref().map(|_| (0, 0))),
             rtas_base,
+            devices: &self.devices.describe(),
             vtys: &[VtyConfig { unit: FIRST_VTY, source: VTY_SOURCE, level: true }],
         })
         .map_err(|error| format!("partition {}: device tree: {error}", self.name))
@@ -423,7 +449,8 @@ impl Partition {
         *regs.trace_tag.get_mut() = self.trace_tag(regs.server as usize);
         regs.lpcr = self.lpcr().bits();
         regs.lpid = u64::from(self.core().lpid.0);
-        regs.sdr1 = mmu::table_word(self.hpt_at, self.hpt_bytes);
+        let (at, bytes) = self.tables.lock().place();
+        regs.sdr1 = mmu::table_word(at, bytes);
     }
 
     /// LPCR of its vCPUs: all storage interrupts come to the hypervisor, external ones too. How the guest takes its own is added at
@@ -485,7 +512,7 @@ impl Partition {
 
     /// The length of its page table.
     pub fn hpt_bytes(&self) -> u64 {
-        self.hpt_bytes
+        self.core().hpt().len() * size_of::<hpt::Hpte>() as u64
     }
 }
 
@@ -495,6 +522,12 @@ impl Drop for Partition {
         mmu::clear_partition(self.core().lpid);
         flush_partition(self.core().lpid, self.core().features.partition_table);
     }
+}
+
+/// The interrupt sources that every partition has, masked.
+fn new_sources() -> Box<[Source]> {
+    // The console's input, and a change of identity.
+    Box::new([Source::level(), Source::message()])
 }
 
 /// A seed for the guest's random numbers.

@@ -5,7 +5,7 @@ use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-use crate::commands::{COMMANDS, Command, Spec};
+use crate::commands::{COMMANDS, Command, Merge, Rights, Spec, Watch};
 use crate::{Names, Parsed, completions, help, parse, wants_json};
 
 fn names(test: impl FnOnce(&Names<'_>)) {
@@ -37,6 +37,10 @@ fn error(line: &str) -> String {
 #[test]
 fn every_command() {
     let debian = || String::from("debian");
+    let watch = |rights| Command::Watch {
+        name: debian(),
+        order: Some(Watch::Range { start: 0x1_0000, bytes: 0x1_0000, rights }),
+    };
     for (line, expected) in [
         ("help", Command::Help(None)),
         ("help trace", Command::Help(Some("trace".into()))),
@@ -53,6 +57,25 @@ fn every_command() {
         ("define alpine", Command::Define { table: "alpine".into(), name: None }),
         ("define debian other", Command::Define { table: debian(), name: Some("other".into()) }),
         ("undefine debian", Command::Undefine(debian())),
+        ("clone debian new", Command::Clone { name: debian(), copies: ["new".into()].into() }),
+        (
+            "clone debian small- 2",
+            Command::Clone { name: debian(), copies: ["small--1".into(), "small--2".into()].into() },
+        ),
+        ("clone small debian 1", Command::Clone { name: "small".into(), copies: ["debian-1".into()].into() }),
+        ("snapshot debian", Command::Snapshot(debian())),
+        ("revert debian", Command::Revert(debian())),
+        ("merge", Command::Merge(None)),
+        ("merge on", Command::Merge(Some(Merge::On))),
+        ("merge off", Command::Merge(Some(Merge::Off))),
+        ("merge now", Command::Merge(Some(Merge::Now))),
+        ("dirty debian", Command::Dirty { name: debian(), reset: false }),
+        ("dirty debian reset", Command::Dirty { name: debian(), reset: true }),
+        ("watch debian", Command::Watch { name: debian(), order: None }),
+        ("watch debian off", Command::Watch { name: debian(), order: Some(Watch::Off) }),
+        ("watch debian 0x10000+64K none", watch(Rights::None)),
+        ("watch debian 10000-20000 ro", watch(Rights::ReadOnly)),
+        ("watch debian 64K+10000 rw", watch(Rights::ReadWrite)),
         ("memory debian", Command::Memory(debian())),
         ("memory", Command::HostMemory),
         ("hpt debian", Command::Hpt { name: debian(), ea: None, vcpu: None }),
@@ -160,6 +183,28 @@ fn a_wrong_line_says_what_would_be_right() {
             "define alpine a/b",
             "'a/b' is no name: use 1 to 32 letters, digits, '-', '_' and '.', not 'monitor'",
         ),
+        ("clone", "usage: clone NAME NEW [COUNT]"),
+        ("clone debian", "usage: clone NAME NEW [COUNT]"),
+        ("clone fedora new", "no partition 'fedora': there is debian, small, small-2"),
+        ("clone debian small", "there is a partition 'small' already"),
+        ("clone debian debian", "there is a partition 'debian' already"),
+        ("clone debian small 2", "there is a partition 'small-2' already"),
+        (
+            "clone debian a/b",
+            "'a/b' is no name: use 1 to 32 letters, digits, '-', '_' and '.', not 'monitor'",
+        ),
+        ("clone debian new 0", "0 is not how many copies: expected 1 to 256"),
+        ("clone debian new 257", "257 is not how many copies: expected 1 to 256"),
+        ("clone debian new x", "'x' is not how many copies: expected a decimal number"),
+        ("merge maybe", "'maybe' is none of 'on', 'off' and 'now'"),
+        ("dirty debian rest", "'rest' is not 'reset'"),
+        (
+            "watch debian on",
+            "'on' is no range: expected START+LENGTH or START-END, as in 0x10000+64K or 10000-20000",
+        ),
+        ("watch debian 10000+64K", "usage: watch NAME [off|RANGE none|ro|rw]"),
+        ("watch debian 10000+64K wo", "'wo' is none of 'none', 'ro' and 'rw'"),
+        ("watch debian off ro", "'ro' is too much; usage: watch NAME [off|RANGE none|ro|rw]"),
         ("trace debian maybe", "'maybe' is neither 'on' nor 'off'"),
         ("trace dump x", "'x' is not how many events: expected a decimal number"),
         ("trace dump -1", "'-1' is not how many events: expected a decimal number"),
@@ -182,6 +227,16 @@ fn a_wrong_line_says_what_would_be_right() {
     for name in ["monitor", &"x".repeat(33), "\u{e9}"] {
         assert!(error(&format!("define alpine {name}")).contains("is no name"), "{name}");
     }
+}
+
+#[test]
+fn up_to_256_copies() {
+    let Command::Clone { copies, .. } = command("clone debian new 256") else { panic!() };
+    assert_eq!(copies.len(), 256);
+    assert_eq!(copies[255], "new-256");
+    let long = "x".repeat(30);
+    assert!(read(&format!("clone debian {long} 9")).is_ok());
+    assert!(error(&format!("clone debian {long} 10")).starts_with(&format!("'{long}-10' is no name")));
 }
 
 #[test]
@@ -208,6 +263,11 @@ fn usages(spec: &Spec) -> Vec<(Vec<String>, Vec<String>)> {
                     "EA" => "c0de",
                     "N" => "3",
                     "on|off" => "off",
+                    "on|off|now" => "now",
+                    "NEW" => "fresh",
+                    "COUNT" => "3",
+                    "off|RANGE" => "10000-20000",
+                    "none|ro|rw" => "ro",
                     literal => literal,
                 };
                 all.push(plain.to_string());
@@ -263,7 +323,7 @@ fn tab_knows_the_words() {
             ("  ", &commands[..]),
             ("--json ", &commands[..]),
             ("st", &["stats", "start", "stop"]),
-            ("help re", &["resume", "reset"]),
+            ("help re", &["resume", "reset", "revert"]),
             ("info ", &["debian", "small", "small-2"]),
             ("info sm", &["small", "small-2"]),
             ("inf --json sm", &["small", "small-2"]),
@@ -277,6 +337,16 @@ fn tab_knows_the_words() {
             ("trace dump ", &[]),
             ("trace dump --", &["--raw", "--json"]),
             ("trace --raw ", &["dump", "debian", "small", "small-2"]),
+            ("clone ", &["debian", "small", "small-2"]),
+            ("clone debian ", &[]),
+            ("clone debian new ", &[]),
+            ("merge ", &["on", "off", "now"]),
+            ("merge o", &["on", "off"]),
+            ("dirty debian ", &["reset"]),
+            ("watch debian ", &["off"]),
+            ("watch debian off ", &[]),
+            ("watch debian 0+1 ", &["none", "ro", "rw"]),
+            ("watch debian 0+1 r", &["ro", "rw"]),
             ("hpt debian --v", &["--vcpu"]),
             ("hpt --vcpu ", &[]),
             ("hpt --vcpu 1 d", &["debian"]),
@@ -300,7 +370,7 @@ proptest! {
         any::<String>(),
         proptest::collection::vec(proptest::sample::select(std::vec![
             "help", "info", "hpt", "trace", "dump", "define", "debian", "alpine", "--json", "--raw", "--vcpu", "0x1f",
-            "7", "on", "#", "st", "\u{e9}", "-",
+            "7", "on", "#", "clone", "merge", "watch", "dirty", "10000+64K", "off", "none", "st", "\u{e9}", "-",
         ]), 0..7).prop_map(|words| words.join(" ")),
     ]) {
         names(|names| {

@@ -1,3 +1,4 @@
+use super::cpu::{pa_features, segment_page_sizes};
 use super::*;
 use fdt::Fdt;
 use fdt::node::FdtNode;
@@ -26,11 +27,14 @@ fn config() -> GuestConfig<'static> {
         huge_pages: false,
         inhibited_64k: false,
         random: true,
+        hpt_resize: false,
+        identity: None,
         rng_seed: Some([9; 32]),
         cmdline: "console=hvc0 quiet",
         initrd: Some((0x100_0000, 0x123_4567)),
         rtas_base: 0x1fff_0000,
         vtys: VTYS,
+        devices: &[],
     }
 }
 
@@ -211,6 +215,42 @@ fn rtas_lists_every_service() {
 }
 
 #[test]
+fn resizing_is_told_of_where_it_exists() {
+    for hpt_resize in [false, true] {
+        with(&GuestConfig { hpt_resize, ..config() }, |t| {
+            let sets = t.find_node("/rtas").unwrap().property("ibm,hypertas-functions").unwrap().value;
+            assert_eq!(sets.split(|b| *b == 0).any(|set| set == b"hcall-hpt-resize"), hpt_resize);
+        });
+    }
+}
+
+#[test]
+fn the_identity_page() {
+    let page = IdentityPage { base: 0xff_ff00_0000, source: 0x1002 };
+    with(&GuestConfig { identity: Some(page), ..config() }, |t| {
+        let parent = t.find_node("/identity").unwrap();
+        // What Linux looks for, and then translates the address by.
+        assert_eq!(text(parent, "device_type"), "ibm,persistent-memory");
+        assert_eq!((cells(parent, "#address-cells"), cells(parent, "#size-cells")), (vec![2], vec![2]));
+        assert!(parent.property("ranges").unwrap().value.is_empty());
+        let node = t.find_node("/identity/vmgenid@ffff000000").unwrap();
+        assert_eq!(text(node, "compatible"), "microsoft,vmgenid");
+        assert_eq!(cells(node, "reg"), [0xff, 0xff00_0000, 0, 0x1_0000]);
+        assert_eq!(cells(node, "interrupts"), [0x1002, 0]);
+        let xics = t.find_node("/interrupt-controller@0").unwrap();
+        assert_eq!(cells(node, "interrupt-parent"), cells(xics, "phandle"));
+    });
+    with(&config(), |t| assert!(t.find_node("/identity").is_none()));
+    for base in [0, (1 << 30) - 0x1_0000, (1 << 30) + 0x1000, 0u64.wrapping_sub(0x1_0000)] {
+        let c = GuestConfig { identity: Some(IdentityPage { base, ..page }), ..config() };
+        assert_eq!(build(&c).unwrap_err(), Error::IdentityPage, "{base:#x}");
+    }
+    assert!(
+        build(&GuestConfig { identity: Some(IdentityPage { base: 1 << 30, ..page }), ..config() }).is_ok()
+    );
+}
+
+#[test]
 fn the_length_depends_on_no_address() {
     let one = build(&config()).unwrap().len();
     let two =
@@ -239,4 +279,32 @@ fn errors() {
         error(GuestConfig { boot_cpu: 9, ..c }).to_string(),
         "no processors, or the boot processor is not one of them"
     );
+}
+
+#[test]
+fn devices_of_the_host() {
+    let range = |bar, base, bytes| DeviceRange { bar, base, bytes };
+    let device = |address: &str, ranges| DeviceConfig {
+        address: address.into(),
+        vendor: 0x1234,
+        device: 0x11e8,
+        ranges,
+    };
+    let devices = [
+        device("0000:01:00.0", vec![range(0, 0xc0_0000_0000, 1 << 20), range(2, 0xc0_0010_0000, 4096)]),
+        device("0001:01:00.0", vec![range(0, 0xc0_0020_0000, 1 << 20)]),
+    ];
+    with(&GuestConfig { devices: &devices, ..config() }, |t| {
+        let node = t.find_node("/device@c000000000").unwrap();
+        assert_eq!(
+            node.compatible().unwrap().all().collect::<Vec<_>>(),
+            ["pci1234,11e8", "partita,pci-device"]
+        );
+        assert_eq!((cells(node, "vendor-id"), cells(node, "device-id")), (vec![0x1234], vec![0x11e8]));
+        assert_eq!(text(node, "partita,host-address"), "0000:01:00.0");
+        assert_eq!(cells(node, "reg"), [0xc0, 0, 0, 1 << 20, 0xc0, 1 << 20, 0, 4096]);
+        assert_eq!(node.property("reg-names").unwrap().value, b"bar0\0bar2\0");
+        assert_eq!(cells(t.find_node("/device@c000200000").unwrap(), "reg"), [0xc0, 2 << 20, 0, 1 << 20]);
+    });
+    with(&config(), |t| assert!(t.all_nodes().all(|n| !n.name.starts_with("device@"))));
 }

@@ -92,6 +92,85 @@ mod sequential {
         assert!(!x.pending(0));
     }
 
+    /// One of everything that can be on its way.
+    fn in_every_state(x: &Xics<'_>) {
+        let _ = x.h_cppr(0, 0xff);
+        let _ = x.h_cppr(1, 3);
+        for (n, server) in [(0, 0), (1, 0), (2, 0), (3, 1)] {
+            let _ = x.set_xive(S0 + n, server, 5);
+        }
+        let _ = x.assert(S0); // presented, then with the guest; its line stays up
+        assert_eq!(x.h_xirr(0), Ok(0xff00_0000 | S0));
+        let _ = x.h_eoi(0, 0xff00_0000); // which would take another one now
+        let _ = x.assert(S1); // presented
+        let _ = x.assert(S0 + 2); // refused: the other one is there
+        let _ = x.h_ipi(1, 4); // shut out
+        let _ = x.assert(S0 + 3); // refused by the CPPR
+    }
+
+    /// What the guest sees from there on.
+    fn played_out(x: &Xics<'_>) -> Vec<u32> {
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            for server in 0..2 {
+                let xirr = x.h_xirr(server).unwrap();
+                seen.push(xirr);
+                let _ = x.h_eoi(server, 0xff00_0000 | xirr & 0xff_ffff);
+            }
+            if seen.len() == 4 {
+                x.deassert(S0).unwrap();
+                let _ = x.h_eoi(0, 0xff00_0000 | S0);
+                let _ = x.h_ipi(1, 0xff);
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn a_copy_goes_on_as_the_original() {
+        let (first, second, third) = (icps(2), icps(2), icps(2));
+        let sources = || [Source::level(), Source::message(), Source::message(), Source::message()];
+        let (a, b, c) = (sources(), sources(), sources());
+        let (original, kept, copy) = (Xics::new(&first, &a), Xics::new(&second, &b), Xics::new(&third, &c));
+        in_every_state(&original);
+        kept.copy_from(&original);
+        let expected = played_out(&original);
+        assert!(expected.contains(&(0xff00_0000 | S1)) && expected.contains(&0xff00_0002), "{expected:x?}");
+        // The original has gone on; what was kept has not.
+        copy.copy_from(&kept);
+        assert!(copy.pending(0));
+        assert_eq!(played_out(&copy), expected);
+        original.copy_from(&kept);
+        assert_eq!(played_out(&original), expected);
+    }
+
+    #[test]
+    fn a_copy_keeps_what_it_has_more() {
+        let (first, second) = (icps(1), icps(2));
+        let (few, many) = ([Source::message()], [Source::level(), Source::message()]);
+        let (small, large) = (Xics::new(&first, &few), Xics::new(&second, &many));
+        let _ = small.set_xive(S0, 0, 7);
+        let _ = large.h_cppr(1, 4);
+        let _ = large.set_xive(S1, 1, 6);
+        large.copy_from(&small);
+        assert_eq!(large.get_xive(S0), Ok((0, 7)));
+        assert_eq!(large.get_xive(S1), Ok((1, 6)));
+        assert_eq!(large.h_ipoll(1), Ok((0x0400_0000, 0xff)));
+        // A level source stays one: it is presented until its line goes down.
+        let _ = large.h_cppr(0, 0xff);
+        assert_eq!(kicked(large.assert(S0)), [0]);
+        assert_eq!(large.h_xirr(0), Ok(0xff00_0000 | S0));
+        assert_eq!(kicked(large.h_eoi(0, 0xff00_0000 | S0)), [0]);
+        large.deassert(S0).unwrap();
+        // And a message source: once is all.
+        small.copy_from(&large);
+        assert_eq!(small.h_xirr(0), Ok(0xff00_0000 | S0));
+        let _ = small.h_eoi(0, 0xff00_0000 | S0);
+        assert_eq!(kicked(small.assert(S0)), [0]);
+        assert_eq!(small.h_xirr(0), Ok(0xff00_0000 | S0));
+        assert!(kicked(small.h_eoi(0, 0xff00_0000 | S0)).is_empty());
+    }
+
     #[test]
     fn a_message_while_busy_comes_after_the_eoi() {
         let icps = icps(1);

@@ -72,9 +72,13 @@ hcall:
     bne full_exit
     b resume
 
-6:  cmpldi %r3, {H_RTAS}
+// Beyond PAPR's range: H_RTAS and the four of the hypervisor's own.
+6:  ori %r0, %r3, 0xc
+    cmpldi %r3, {H_RTAS}
+    cmpldi %cr1, %r0, {PRIVATE_LAST}
     li %r3, {RM_TOO_HARD}
     beq 5b
+    beq %cr1, 5b
     li %r3, {H_FUNCTION}
 7:  li %r5, {STATS_REFUSED}
     b 3b

@@ -81,6 +81,8 @@ static HCALL_TABLE: [Handler; ENTRIES] = {
         (Hcall::GET_CPU_CHARACTERISTICS, handler!(too_hard)),
         (Hcall::HOME_NODE_ASSOCIATIVITY, handler!(too_hard)),
         (Hcall::REGISTER_PROC_TBL, handler!(too_hard)),
+        (Hcall::RESIZE_HPT_PREPARE, handler!(too_hard)),
+        (Hcall::RESIZE_HPT_COMMIT, handler!(too_hard)),
         (Hcall::JOIN, handler!(too_hard)),
     ];
     let mut n = 0;

@@ -1,17 +1,22 @@
 //! A program for Linux that makes work for a hypervisor's page table code, on every processor at once, and checks every
-//! page that it has: `stress SECONDS`. Without a library, so that it needs nothing but a kernel.
+//! page that it has: `stress SECONDS [rounds=N] [seed=N] [hold=MIB]`. Without a library, so that it needs nothing but a kernel.
 //!
 //! Each processor has a process that stays on it and one that moves about. They map, unmap, protect and move memory
 //! ([`memory`]), fork, share memory with others ([`sharing`]), talk through pipes, and get signals all the time. It ends with
 //! `stress: ok …` and status 0, or at the first thing that is wrong with `stress: BAD …` and status 1.
+//!
+//! Work ends early after `rounds` of each process. What stands in memory, and what is done with it, depends on the `seed`. Besides, so
+//! much memory is held all the time and looked at again and again ([`hold`]).
 #![no_std]
 #![no_main]
 
+mod hold;
 mod memory;
 mod sharing;
 mod sys;
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use hold::Held;
 use memory::{Memory, Random};
 use sys::{SIGSEGV, SIGUSR1, bad};
 
@@ -105,14 +110,46 @@ fn processor(mask: u64, n: usize) -> u64 {
     1 << set.clone().nth(n % set.count().max(1)).unwrap_or(0)
 }
 
+/// What the command line asks for.
+#[derive(Clone, Copy)]
+struct Wanted {
+    seconds: u64,
+    /// Of each worker, at most.
+    rounds: u64,
+    seed: u64,
+    /// MiB.
+    hold: usize,
+}
+
+impl Wanted {
+    /// `None`: that is not how it is used.
+    fn from<'a>(arguments: &dyn Fn(usize) -> Option<&'a str>) -> Option<Wanted> {
+        let seconds = arguments(1)?.parse().ok()?;
+        let mut wanted = Wanted { seconds, rounds: u64::MAX, seed: 0, hold: 0 };
+        for (key, value) in (2..).map_while(arguments).map(|word| word.split_once('=').unwrap_or((word, "")))
+        {
+            match key {
+                "rounds" => wanted.rounds = value.parse().ok()?,
+                "seed" => wanted.seed = value.parse().ok()?,
+                "hold" => wanted.hold = value.parse().ok()?,
+                _ => return None,
+            }
+        }
+        Some(wanted)
+    }
+}
+
 /// One worker's life. Even ones stay where they are.
-fn work(worker: usize, all: u64, end: u64, counters: Counters) -> Result<(), usize> {
+fn work(worker: usize, all: u64, end: u64, wanted: Wanted, counters: Counters) -> Result<(), usize> {
     let stays = worker.is_multiple_of(2);
-    let mut random = Random::new(sys::pid() as u64);
-    let mut memory = Memory::new();
+    let mut random = Random::new(sys::pid() as u64 ^ wanted.seed << 32);
+    let mut memory = Memory::new(wanted.seed);
     sys::set_affinity(processor(all, worker / 2));
     let mut signals = 0;
-    while sys::timebase() < end {
+    for round in 0..wanted.rounds {
+        if sys::timebase() >= end {
+            break;
+        }
         for _ in 0..20 {
             memory.change(&mut random);
         }
@@ -120,7 +157,8 @@ fn work(worker: usize, all: u64, end: u64, counters: Counters) -> Result<(), usi
             sys::set_affinity(processor(all, random.below(64)));
         }
         memory.check("after changes");
-        match random.below(6) {
+        // Everybody does each at least once.
+        match if round < 2 { round as usize } else { random.below(6) } {
             0 => {
                 fork(&mut memory, &mut random)?;
                 counters.add(worker, Count::Forks, 1);
@@ -140,8 +178,8 @@ fn work(worker: usize, all: u64, end: u64, counters: Counters) -> Result<(), usi
     Ok(())
 }
 
-/// Signals for all until all have ended.
-fn watch(workers: &[usize], end: u64) -> Result<(), usize> {
+/// Signals for all until all have ended. Meanwhile it looks at what it holds.
+fn watch(workers: &[usize], end: u64, held: &mut Held) -> Result<(), usize> {
     const SECOND: u64 = 512_000_000;
     let mut left = [true; MOST_WORKERS];
     while left[..workers.len()].contains(&true) {
@@ -161,26 +199,30 @@ fn watch(workers: &[usize], end: u64) -> Result<(), usize> {
         if sys::timebase() > end + 60 * SECOND {
             bad(format_args!("processes do not end: {:?}", &left[..workers.len()]));
         }
+        held.look();
         sys::sleep_ms(3);
     }
     Ok(())
 }
 
-fn stress(seconds: u64) -> Result<(), usize> {
+fn stress(wanted: Wanted) -> Result<(), usize> {
     let all = sys::affinity();
     let n = (2 * all.count_ones() as usize).min(MOST_WORKERS);
-    let end = sys::timebase() + seconds * 512_000_000;
+    let end = sys::timebase() + wanted.seconds * 512_000_000;
     let counters = Counters(sys::map_shared(memory::PAGE)?);
     let mut workers = [0; MOST_WORKERS];
     for (worker, pid) in workers[..n].iter_mut().enumerate() {
         *pid = sys::fork()?;
         if *pid == 0 {
-            let done = work(worker, all, end, counters);
+            let done = work(worker, all, end, wanted, counters);
             done.unwrap_or_else(|error| bad(format_args!("worker {worker}: error {error}")));
             sys::exit(0);
         }
     }
-    watch(&workers[..n], end)?;
+    // After the workers came into being: they would only have it, too.
+    let mut held = Held::new(wanted.hold << 20, wanted.seed)?;
+    watch(&workers[..n], end, &mut held)?;
+    held.check();
     let [rounds, forks, reads, signals] = Counters::NAMES.map(|(_, count)| counters.sum(count));
     if [rounds, forks, reads, signals].contains(&0) {
         bad(format_args!(
@@ -188,19 +230,20 @@ fn stress(seconds: u64) -> Result<(), usize> {
         ));
     }
     sys::print(format_args!(
-        "stress: ok workers={n} rounds={rounds} forks={forks} reads={reads} signals={signals}"
+        "stress: ok workers={n} rounds={rounds} forks={forks} reads={reads} signals={signals} looks={}",
+        held.looks
     ));
     Ok(())
 }
 
 fn run<'a>(arguments: &dyn Fn(usize) -> Option<&'a str>) -> usize {
-    let Some(seconds) = arguments(1).and_then(|text| text.parse().ok()) else {
-        sys::print(format_args!("usage: stress SECONDS"));
+    let Some(wanted) = Wanted::from(arguments) else {
+        sys::print(format_args!("usage: stress SECONDS [rounds=N] [seed=N] [hold=MIB]"));
         return 2;
     };
     if !sys::handle(on_signal) {
         bad(format_args!("no signal handlers"));
     }
-    stress(seconds).unwrap_or_else(|error| bad(format_args!("error {error}")));
+    stress(wanted).unwrap_or_else(|error| bad(format_args!("error {error}")));
     0
 }

@@ -31,7 +31,7 @@ impl Random {
 
 /// A piece of memory. Each page has what its key, its number in the piece and its generation give.
 #[derive(Clone, Copy)]
-struct Mapping {
+pub struct Mapping {
     at: usize,
     pages: usize,
     key: u64,
@@ -39,7 +39,8 @@ struct Mapping {
 }
 
 impl Mapping {
-    const NONE: Mapping = Mapping { at: 0, pages: 0, key: 0, generation: 0 };
+    /// No memory.
+    pub const NONE: Mapping = Mapping { at: 0, pages: 0, key: 0, generation: 0 };
 
     fn length(&self) -> usize {
         self.pages * PAGE
@@ -49,14 +50,21 @@ impl Mapping {
         (self.key ^ self.generation.rotate_left(48) ^ offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
-    fn fill(&mut self) {
+    /// New memory, not filled yet.
+    pub fn new(pages: usize, key: u64) -> Result<Mapping, usize> {
+        Ok(Mapping { at: sys::map(pages * PAGE)?, pages, key, generation: 0 })
+    }
+
+    /// Writes all of it anew.
+    pub fn fill(&mut self) {
         self.generation += 1;
         for offset in (0..self.length()).step_by(STRIDE) {
             sys::store(self.at + offset, self.word(offset));
         }
     }
 
-    fn check(&self, when: &str) {
+    /// It has what was written last.
+    pub fn check(&self, when: &str) {
         for offset in (0..self.length()).step_by(STRIDE) {
             let (got, want) = (sys::load(self.at + offset), self.word(offset));
             if got != want {
@@ -109,9 +117,10 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Nothing yet.
-    pub fn new() -> Memory {
-        Memory { mappings: [Mapping::NONE; MAPPINGS], key: (sys::pid() as u64) << 32 }
+    /// Nothing yet. What will be in it is told apart by the seed, and by the process.
+    pub fn new(seed: u64) -> Memory {
+        let key = (sys::pid() as u64) << 32 ^ seed.wrapping_mul(0xd134_2543_de82_ef95);
+        Memory { mappings: [Mapping::NONE; MAPPINGS], key }
     }
 
     /// Everything is as it must be.
@@ -135,8 +144,8 @@ impl Memory {
         let pages = 1 + random.below(MOST_PAGES);
         let m = &mut self.mappings[random.below(MAPPINGS)];
         if m.pages == 0 {
-            let at = works("mmap", sys::map(pages * PAGE));
-            *m = Mapping { at, pages, key: self.key, generation: 0 };
+            *m = Mapping::new(pages, self.key)
+                .unwrap_or_else(|error| sys::bad(format_args!("mmap: error {error}")));
             m.check_zero("new");
             return m.fill();
         }

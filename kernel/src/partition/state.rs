@@ -1,0 +1,110 @@
+//! Everything of a partition's state but its memory and page table, taken from one that stands still: for a copy of it, or to be
+//! put back later.
+//!
+//! Time is not part of it: clocks and timebase go on, and a decrementer whose time has passed meanwhile expires at once. Nor is what
+//! the guest has written to its console.
+#![allow(unsafe_code)] // reaches the registers of vCPUs that nobody runs
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use papr::rtas::PartitionClock;
+use papr::vty::Ring;
+use papr::xics::{Icp, Source, Xics};
+use realmode::layout::Vcpu;
+
+use super::dispatch::Areas;
+use super::{Partition, VirtualCpu, Waits};
+
+/// The state of a partition.
+pub struct State {
+    vcpus: Vec<VcpuState>,
+    icps: Box<[Icp]>,
+    sources: Box<[Source]>,
+    input: Ring,
+    clock: PartitionClock,
+    interrupt_mode: u64,
+    unjoined: usize,
+}
+
+struct VcpuState {
+    regs: Box<Vcpu>,
+    waits: Waits,
+    prodded: bool,
+    areas: Areas,
+}
+
+// SAFETY: the pointers in the registers are never followed: they are storage, and belong to no vCPU.
+unsafe impl Send for State {}
+
+impl State {
+    /// Of a partition none of whose vCPUs is active; the caller is who has made it stand still.
+    pub fn of(partition: &Partition) -> State {
+        let core = partition.core();
+        let xics = core.xics;
+        let icps: Box<[Icp]> = (0..xics.servers()).map(|_| Icp::default()).collect();
+        let sources = super::new_sources();
+        Xics::new(&icps, &sources).copy_from(&xics);
+        let vcpus = partition.vcpus.iter().map(|vcpu| VcpuState::of(partition, vcpu)).collect();
+        State {
+            vcpus,
+            icps,
+            sources,
+            input: partition.vty.lock().input.clone(),
+            clock: *partition.clock.lock(),
+            interrupt_mode: core.interrupt_mode.load(Ordering::SeqCst),
+            unjoined: partition.unjoined.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Gives it to a partition of the same shape, none of whose vCPUs is active: the one that it was taken from, or a copy.
+    pub fn give(&mut self, to: &Partition) {
+        let core = to.core();
+        core.xics.copy_from(&Xics::new(&self.icps, &self.sources));
+        to.vty.lock().input.clone_from(&self.input);
+        *to.clock.lock() = self.clock;
+        core.interrupt_mode.store(self.interrupt_mode, Ordering::SeqCst);
+        to.unjoined.store(self.unjoined, Ordering::SeqCst);
+        for (state, vcpu) in self.vcpus.iter_mut().zip(&to.vcpus) {
+            state.give(to, vcpu);
+        }
+    }
+
+    /// The registers of a vCPU.
+    pub fn regs(&mut self, server: usize) -> Option<&mut Vcpu> {
+        Some(&mut *self.vcpus.get_mut(server)?.regs)
+    }
+}
+
+impl VcpuState {
+    fn of(partition: &Partition, vcpu: &VirtualCpu) -> VcpuState {
+        let core: *const _ = partition.core();
+        let mut regs = Box::new(Vcpu::new(core, core::ptr::null_mut(), vcpu.server as u32, vcpu.stats));
+        // SAFETY: the vCPU is parked, and who has made the partition stand still is the only one to touch it.
+        regs.take_state(unsafe { vcpu.regs() });
+        VcpuState {
+            regs,
+            waits: vcpu.waits(),
+            prodded: partition.presence(vcpu).is_prodded(),
+            areas: vcpu.areas.lock().clone(),
+        }
+    }
+
+    fn give(&mut self, to: &Partition, vcpu: &VirtualCpu) {
+        // SAFETY: as above.
+        let regs = unsafe {
+            vcpu.reset();
+            vcpu.regs()
+        };
+        regs.take_state(&mut self.regs);
+        to.prepare(regs);
+        *vcpu.areas.lock() = self.areas.clone();
+        vcpu.set_waits(self.waits);
+        let presence = to.presence(vcpu);
+        let _ = presence.take_prod();
+        if self.prodded {
+            presence.prod();
+        }
+    }
+}

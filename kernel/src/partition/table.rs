@@ -1,0 +1,137 @@
+//! A partition's page table and the tables beside it: where their memory comes from.
+#![allow(unsafe_code)] // turns allocated blocks into the tables that live as long as they do
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bundle::tables::{least_shift, usual_shift};
+use hpt::{Hpt, LogBlock, Pteg, Reserve, RevBlock, RevWord};
+use power::{HostReal, HpteFormat};
+
+use crate::memory as host;
+
+/// Memory of the host's that is given back when this is dropped.
+pub struct Block {
+    at: HostReal,
+    bytes: u64,
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        host::release(self.at, self.bytes);
+    }
+}
+
+/// A zeroed table of `n` entries, for which all zeroes is a valid and empty `T`. It lives as long as the block, which the caller keeps
+/// longer than the slice.
+pub fn table<T: 'static>(n: u64, what: &str) -> Result<(&'static [T], Block), String> {
+    let bytes = (n * size_of::<T>() as u64).next_multiple_of(frames::FRAME);
+    let at = host::allocate_for_guest(bytes).ok_or_else(|| format!("no memory for {what}, {} KiB", bytes >> 10))?;
+    // SAFETY: a new block of that size, aligned to it; the types that tables are made of here say that zeroes are valid.
+    unsafe {
+        host::zero(at, bytes);
+        Ok((core::slice::from_raw_parts(at.ea() as *const T, n as usize), Block { at, bytes }))
+    }
+}
+
+/// The longest page table that the architecture knows, as log2 of its bytes.
+pub const MAX_SHIFT: u32 = 46;
+
+// What the launcher computes with.
+const _: () = assert!(size_of::<RevWord>() * 16 == size_of::<Pteg>() && size_of::<hpt::Page>() == 16);
+
+/// A page table.
+pub struct Table {
+    hpt: Hpt<'static>,
+    at: HostReal,
+    bytes: u64,
+    /// What the hypervisor knows of its entries, and the log of its changes.
+    more: Vec<Block>,
+    _words: Block,
+    _groups: Block,
+    _reserve: Box<Reserve>,
+}
+
+impl Table {
+    /// An empty one.
+    pub fn new(shift: u32, format: HpteFormat) -> Result<Table, String> {
+        let bytes = 1u64 << shift;
+        let (groups, groups_block) = table::<Pteg>(bytes / size_of::<Pteg>() as u64, "a page table")?;
+        let (words, words_block) = table::<RevWord>(groups.len() as u64, "the reverse map")?;
+        let reserve = Box::new(Reserve::new());
+        // SAFETY: the box is kept beside the table, and nobody has the table longer.
+        let kept = unsafe { super::kept(&*reserve) };
+        let hpt = Hpt::new(groups, words, kept, format).ok_or("the page table has an odd size")?;
+        let mut table = Table {
+            hpt,
+            at: groups_block.at,
+            bytes,
+            more: Vec::new(),
+            _words: words_block,
+            _groups: groups_block,
+            _reserve: reserve,
+        };
+        table.add_groups()?;
+        Ok(table)
+    }
+
+    /// One for so much memory, as long as usual, or shorter if the host has no more.
+    pub fn for_memory(bytes: u64, format: HpteFormat) -> Result<Table, String> {
+        let usual = usual_shift(bytes);
+        let mut last = Table::new(usual, format);
+        for shift in (least_shift(bytes)..usual).rev() {
+            if last.is_ok() {
+                break;
+            }
+            last = Table::new(shift, format);
+        }
+        last
+    }
+
+    /// For whoever keeps it no longer than this.
+    pub fn hpt(&self) -> Hpt<'static> {
+        self.hpt
+    }
+
+    /// Where it is, and its length in bytes.
+    pub fn place(&self) -> (HostReal, u64) {
+        (self.at, self.bytes)
+    }
+
+    /// How much memory its reverse map and its log take, in bytes.
+    pub fn beside(&self) -> u64 {
+        self.bytes / 16 + self.more.iter().map(|block| block.bytes).sum::<u64>()
+    }
+
+    /// Gives it room for more entries and changes, if it will soon have none.
+    pub fn replenish(&mut self) -> Result<(), String> {
+        if self.hpt.needs_groups() {
+            self.add_groups()?;
+        }
+        if self.hpt.needs_log() {
+            let (log, block) = table::<LogBlock>(1, "the log of a snapshot")?;
+            self.more.push(block);
+            self.hpt.add_log(&log[0]);
+        }
+        Ok(())
+    }
+
+    /// Gives it room for so many groups with entries.
+    pub fn provide(&mut self, groups: usize) -> Result<(), String> {
+        let have = RevBlock::ITEMS;
+        // It has one block already.
+        for _ in 0..groups.saturating_sub(have).div_ceil(have) {
+            self.add_groups()?;
+        }
+        Ok(())
+    }
+
+    fn add_groups(&mut self) -> Result<(), String> {
+        let (groups, block) = table::<RevBlock>(1, "the reverse map")?;
+        self.more.push(block);
+        self.hpt.add_groups(&groups[0]);
+        Ok(())
+    }
+}

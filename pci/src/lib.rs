@@ -1,0 +1,119 @@
+//! What the hypervisor does in PCI configuration space for the devices that it gives to partitions (PCI Local Bus Specification
+//! 3.0, chapter 6; PCI-to-PCI Bridge Architecture 1.2; PCI Express Base Specification 3.0, chapter 7), as pure logic: the
+//! accesses go through [`Config`].
+//!
+//! Memory only: no I/O space, no interrupts, no bus mastering. A function is sized ([`bars`]), its memory is placed in the host
+//! bridge's window ([`Space::place`]), written to it ([`assign`]) and let through the bridges above it ([`open_bridge`]); then
+//! its memory is switched on and off ([`set_memory`]), and the function is reset between its users ([`Reset`]).
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod bar;
+mod place;
+mod reset;
+#[cfg(test)]
+mod tests;
+
+pub use bar::{Bar, assign, bars};
+pub use place::{MIN_PLACE, Place, Space};
+pub use reset::Reset;
+
+use core::fmt;
+
+/// A function below a host bridge by its routing ID: bus, device and function in 8, 5 and 3 bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Function(pub u16);
+
+/// The firmware's code for an access that failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AccessError(pub i64);
+
+/// Access to configuration space, in aligned words of 32 bits.
+pub trait Config {
+    /// Reads a word.
+    fn read(&self, function: Function, offset: u16) -> Result<u32, AccessError>;
+    /// Writes a word.
+    fn write(&self, function: Function, offset: u16, value: u32) -> Result<(), AccessError>;
+}
+
+/// Why a function cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Error {
+    /// The firmware does not let us.
+    Access(AccessError),
+    /// Nothing answers.
+    Absent,
+    /// It is a bridge, or of a kind that is not known.
+    NotADevice,
+    /// It has no memory that it answers to.
+    NoMemory,
+}
+
+impl From<AccessError> for Error {
+    fn from(error: AccessError) -> Error {
+        Error::Access(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Access(AccessError(code)) => {
+                write!(f, "the firmware refuses access to its configuration (code {code})")
+            }
+            Error::Absent => write!(f, "it does not answer"),
+            Error::NotADevice => write!(f, "it is a bridge"),
+            Error::NoMemory => write!(f, "it has no memory that a partition could reach"),
+        }
+    }
+}
+
+/// Offsets in configuration space.
+mod offset {
+    /// Vendor in the lower half, device in the upper.
+    pub const ID: u16 = 0x00;
+    /// Command in the lower half; status in the upper, where a 1 written clears and a 0 changes nothing.
+    pub const COMMAND: u16 = 0x04;
+    /// Header type in bits 16 to 22.
+    pub const HEADER: u16 = 0x0c;
+    /// The first base address register.
+    pub const BAR: u16 = 0x10;
+    /// The expansion ROM of an ordinary function.
+    pub const ROM: u16 = 0x30;
+    /// Base and limit of a bridge's memory window.
+    pub const BRIDGE_MEMORY: u16 = 0x20;
+    /// Where the list of capabilities starts.
+    pub const CAPABILITIES: u16 = 0x34;
+}
+
+/// Bits of the command register.
+mod command {
+    pub const IO: u32 = 1 << 0;
+    pub const MEMORY: u32 = 1 << 1;
+    pub const MASTER: u32 = 1 << 2;
+    pub const NO_INTX: u32 = 1 << 10;
+    /// The half of the word that it is.
+    pub const MASK: u32 = 0xffff;
+}
+
+/// Switches a function's memory on or off. I/O space, bus mastering and interrupts are off in either case.
+pub fn set_memory(config: &impl Config, function: Function, on: bool) -> Result<(), AccessError> {
+    let now = config.read(function, offset::COMMAND)? & command::MASK;
+    let off = now & !(command::IO | command::MEMORY | command::MASTER) | command::NO_INTX;
+    config.write(function, offset::COMMAND, if on { off | command::MEMORY } else { off })
+}
+
+/// What bridges' windows are measured in.
+const BRIDGE_UNIT: u64 = 1 << 20;
+
+/// Lets a bridge pass accesses to `start..end` of 32-bit memory space, whole MiB, down to what is behind it.
+pub fn open_bridge(config: &impl Config, bridge: Function, start: u64, end: u64) -> Result<(), AccessError> {
+    // Base and limit have bits 31:20 of the first and the last MiB in their bits 15:4.
+    let base = (start >> 16) as u32 & 0xfff0;
+    let limit = ((end - BRIDGE_UNIT) >> 16) as u32 & 0xfff0;
+    config.write(bridge, offset::BRIDGE_MEMORY, limit << 16 | base)?;
+    let now = config.read(bridge, offset::COMMAND)? & command::MASK;
+    config.write(bridge, offset::COMMAND, now | command::MEMORY)
+}

@@ -1,0 +1,188 @@
+//! Against functions as the specifications describe them.
+
+extern crate std;
+
+use core::cell::RefCell;
+use std::collections::HashMap;
+use std::vec;
+use std::vec::Vec;
+
+use crate::*;
+
+/// Functions by their words: what they hold, and which bits can be written.
+#[derive(Default)]
+struct Bus {
+    words: RefCell<HashMap<(u16, u16), (u32, u32)>>,
+    resets: RefCell<Vec<u16>>,
+}
+
+const EDU: Function = Function(0x100);
+const BRIDGE: Function = Function(0);
+
+impl Bus {
+    fn set(&self, function: Function, offset: u16, value: u32, writable: u32) {
+        self.words.borrow_mut().insert((function.0, offset), (value, writable));
+    }
+
+    fn word(&self, function: Function, offset: u16) -> u32 {
+        self.read(function, offset).unwrap()
+    }
+
+    /// An ordinary function with the writable bits of its base address registers, which hold their type in what is not.
+    fn with(function: Function, bars: &[(u32, u32)]) -> Bus {
+        let bus = Bus::default();
+        bus.set(function, 0, 0x11e8_1234, 0);
+        bus.set(function, 4, 0, 0x07ff);
+        bus.set(function, 0xc, 0, 0);
+        for (n, (kind, mask)) in bars.iter().enumerate() {
+            bus.set(function, 0x10 + 4 * n as u16, *kind, *mask);
+        }
+        bus
+    }
+}
+
+impl Config for Bus {
+    fn read(&self, function: Function, offset: u16) -> Result<u32, AccessError> {
+        assert!(offset.is_multiple_of(4));
+        if function == Function(0xdead) {
+            return Err(AccessError(-1));
+        }
+        Ok(self.words.borrow().get(&(function.0, offset)).map_or(0, |(value, _)| *value))
+    }
+
+    fn write(&self, function: Function, offset: u16, value: u32) -> Result<(), AccessError> {
+        let mut words = self.words.borrow_mut();
+        if let Some((old, writable)) = words.get_mut(&(function.0, offset)) {
+            *old = *old & !*writable | value & *writable;
+        }
+        if value & 1 << 15 != 0 && offset == 0x58 || value == 1 && offset == 0x64 {
+            self.resets.borrow_mut().push(offset);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn sizes_of_32_and_64_bit_ranges() {
+    let bus = Bus::with(
+        EDU,
+        &[
+            (0, 0xfff0_0000),
+            (0x0c, 0xffff_c000),
+            (0, 0xffff_ffff),
+            (1, 0xffff_ffe0),
+            (0x0c, 0),
+            (0, 0xffff_fffc),
+        ],
+    );
+    bus.set(EDU, 4, 7, 0x07ff);
+    let found = bars(&bus, EDU).unwrap();
+    assert_eq!(
+        found,
+        [
+            Bar { index: 0, bytes: 1 << 20, wide: false },
+            Bar { index: 1, bytes: 16 << 10, wide: true },
+            // I/O space in 3 is not ours.
+            Bar { index: 4, bytes: 1 << 34, wide: true },
+        ]
+    );
+    assert_eq!(bus.word(EDU, 4), 1 << 10, "memory, I/O and mastering are off while it is sized");
+    assert_eq!(bus.word(EDU, 0x10), 0);
+}
+
+#[test]
+fn what_is_no_device_with_memory() {
+    assert_eq!(bars(&Bus::default(), EDU), Err(Error::Absent));
+    let gone = Bus::default();
+    gone.set(EDU, 0, u32::MAX, 0);
+    assert_eq!(bars(&gone, EDU), Err(Error::Absent));
+    let bridge = Bus::with(EDU, &[(0, 0xfff0_0000)]);
+    bridge.set(EDU, 0xc, 1 << 16, 0);
+    assert_eq!(bars(&bridge, EDU), Err(Error::NotADevice));
+    let several = Bus::with(EDU, &[(0, 0xfff0_0000)]);
+    several.set(EDU, 0xc, 0x80 << 16, 0);
+    assert!(bars(&several, EDU).is_ok(), "one function of several");
+    assert_eq!(bars(&Bus::with(EDU, &[(1, 0xffff_ffe0)]), EDU), Err(Error::NoMemory));
+    assert_eq!(bars(&Bus::default(), Function(0xdead)), Err(Error::Access(AccessError(-1))));
+}
+
+#[test]
+fn a_wide_range_cannot_begin_in_the_last_register() {
+    let bus = Bus::with(EDU, &[(0, 0), (0, 0), (0, 0), (0, 0), (0, 0), (4, 0xffff_0000)]);
+    assert_eq!(bars(&bus, EDU).unwrap(), [Bar { index: 5, bytes: 1 << 16, wide: false }]);
+}
+
+#[test]
+fn addresses_are_written_and_memory_switched() {
+    let bus = Bus::with(EDU, &[(0x0c, 0xffff_c000), (0, 0xffff_ffff)]);
+    let found = bars(&bus, EDU).unwrap();
+    assign(&bus, EDU, found[0], 0x12_8010_0000).unwrap();
+    assert_eq!((bus.word(EDU, 0x10), bus.word(EDU, 0x14)), (0x8010_000c, 0x12));
+    set_memory(&bus, EDU, true).unwrap();
+    assert_eq!(bus.word(EDU, 4), 2 | 1 << 10);
+    set_memory(&bus, EDU, false).unwrap();
+    assert_eq!(bus.word(EDU, 4), 1 << 10);
+}
+
+#[test]
+fn bridges_pass_what_they_are_told_to() {
+    let bus = Bus::default();
+    bus.set(BRIDGE, 0x20, 0x0000_fff0, 0xfff0_fff0);
+    bus.set(BRIDGE, 4, 4, 0x07ff);
+    open_bridge(&bus, BRIDGE, 0x8080_0000, 0x8180_0000).unwrap();
+    assert_eq!(bus.word(BRIDGE, 0x20), 0x8170_8080);
+    assert_eq!(bus.word(BRIDGE, 4), 6);
+}
+
+#[test]
+fn places_are_aligned_and_nobody_elses() {
+    let bar = |index, bytes| Bar { index, bytes, wide: false };
+    let mut space = Space::new(0x8000_0000, 0x7fff_0000, 8 << 20).unwrap();
+    let first = space.place(&[bar(0, 4096), bar(1, 1 << 20), bar(2, 16)]).unwrap();
+    assert_eq!(first.addresses, [0x8090_0000, 0x8080_0000, 0x8091_0000]);
+    assert_eq!((first.segment, first.segments), (1, 1));
+    assert_eq!(space.range(&first), (0x8080_0000, 0x8100_0000));
+    // Aligned to its own size, and to the segment.
+    let second = space.place(&[bar(0, 32 << 20)]).unwrap();
+    assert_eq!(second.addresses, [0x8200_0000]);
+    assert_eq!((second.segment, second.segments), (4, 4));
+    let third = space.place(&[bar(0, 64 << 10)]).unwrap();
+    assert_eq!((third.segment, third.segments), (8, 1));
+    assert_eq!(space.place(&[]), None);
+    assert_eq!(space.place(&[bar(0, 1 << 31)]), None);
+    assert_eq!(space.place(&[bar(0, 1 << 63)]), None);
+    // The last segment is a little short.
+    let mut full = 0;
+    while space.place(&[bar(0, 4 << 20)]).is_some() {
+        full += 1;
+    }
+    assert_eq!(full, 255 - 9);
+    assert!(Space::new(0x8000_0000, 0x7fff_0000, 0).is_none());
+    assert!(Space::new(0x8000_0000, 0x7fff_0000, 3 << 20).is_none());
+    assert!(Space::new(0x8000_0000, 8 << 20, 8 << 20).is_none());
+}
+
+#[test]
+fn resets_are_found_and_begun() {
+    let bus = Bus::with(EDU, &[]);
+    assert_eq!(Reset::find(&bus, EDU), Ok(None));
+    bus.set(EDU, 4, 1 << 20, 0);
+    bus.set(EDU, 0x34, 0x40, 0);
+    bus.set(EDU, 0x40, 0x05 | 0x50 << 8, 0);
+    bus.set(EDU, 0x50, 0x10 | 0x60 << 8, 0);
+    bus.set(EDU, 0x60, 0x13 | 0x0306 << 16, 0);
+    assert_eq!(Reset::find(&bus, EDU), Ok(Some(Reset::Advanced(0x60))), "the other cannot");
+    bus.set(EDU, 0x54, 1 << 28, 0);
+    assert_eq!(Reset::find(&bus, EDU), Ok(Some(Reset::Express(0x50))));
+    bus.set(EDU, 0x58, 0x0009_2810, 0xffff);
+    Reset::Express(0x50).start(&bus, EDU).unwrap();
+    assert_eq!(bus.word(EDU, 0x58), 0x0009_a810, "with all else as it was");
+    Reset::Advanced(0x60).start(&bus, EDU).unwrap();
+    assert_eq!(*bus.resets.borrow(), vec![0x58, 0x64]);
+    // A list without an end.
+    let bus = Bus::with(EDU, &[]);
+    bus.set(EDU, 4, 1 << 20, 0);
+    bus.set(EDU, 0x34, 0x40, 0);
+    bus.set(EDU, 0x40, 0x05 | 0x40 << 8, 0);
+    assert_eq!(Reset::find(&bus, EDU), Ok(None));
+}

@@ -1,0 +1,209 @@
+//! The cases with devices of the host's that partitions have to themselves: QEMU's `edu`, which is there to be tried, and `nvme`, which can be
+//! reset. Behind host bridge N they are `000N:01:00.0` on all machines; `pcie.N` is QEMU's name of the bus.
+
+use crate::transcript::{all_checks_pass, in_order};
+use crate::{Case, Endian, Machine, PackedFile, Source, Step, Transcript};
+use std::time::Duration;
+
+const EDU: &[&str] = &["edu,bus=pcie.0"];
+
+/// One partition with the device at the first host bridge.
+macro_rules! one {
+    ($rest:literal) => {
+        concat!(
+            "[[partition]]\n\
+             name = \"guest\"\n\
+             memory = \"64M\"\n\
+             kernel = \"edu\"\n",
+            $rest,
+            "[[partition.device]]\n\
+             pci = \"0000:01:00.0\"\n"
+        )
+    };
+}
+
+const ONE: &str = one!("cmdline = \"at=0000:01:00.0\"\n");
+const HUGE: &str = one!("cmdline = \"at=0000:01:00.0 huge\"\nhuge-pages = true\n");
+const LITTLE: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "edu", endian: Endian::Little })];
+const BIG: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "edu", endian: Endian::Big })];
+const RESET: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "flr", endian: Endian::Little })];
+
+/// Two functions behind a switch, and one at another host bridge: each partition has its own. A fourth partition lives on until all
+/// have been heard.
+const THREE: &str = "\
+[[partition]]
+name = \"y\"
+memory = \"32M\"
+kernel = \"states\"
+cmdline = \"name=y\"
+
+[[partition]]
+name = \"one\"
+memory = \"64M\"
+kernel = \"edu\"
+cmdline = \"at=0000:04:00.0\"
+[[partition.device]]
+pci = \"0000:04:00.0\"
+
+[[partition]]
+name = \"two\"
+memory = \"64M\"
+kernel = \"edu\"
+cmdline = \"at=0000:03:00.0\"
+[[partition.device]]
+pci = \"0000:03:00.0\"
+
+[[partition]]
+name = \"three\"
+memory = \"64M\"
+kernel = \"edu\"
+cmdline = \"at=0001:01:00.0\"
+[[partition.device]]
+pci = \"0001:01:00.0\"
+";
+const SWITCH: &[&str] = &[
+    "x3130-upstream,bus=pcie.0,id=up",
+    "xio3130-downstream,bus=up,id=first,chassis=5,slot=1",
+    "xio3130-downstream,bus=up,id=second,chassis=5,slot=2",
+    "edu,bus=first",
+    "edu,bus=second",
+    "edu,bus=pcie.1",
+];
+
+/// One that is not started, beside one that lives on.
+const TAKEN: &str = concat!(
+    "[hypervisor]\nconsole = \"monitor\"\n",
+    one!("start = false\ncmdline = \"at=0000:01:00.0\"\n"),
+    "[[partition]]\nname = \"y\"\nmemory = \"32M\"\nkernel = \"states\"\ncmdline = \"name=y\"\n"
+);
+const WITH_STATES: &[(&str, PackedFile)] = &[
+    ("edu", PackedFile::Guest { bin: "edu", endian: Endian::Little }),
+    ("states", PackedFile::Guest { bin: "states", endian: Endian::Little }),
+];
+
+/// From a shell on Linux, by /dev/mem: what the device tree names is the device. The register is big endian here, the kernel little.
+const LINUX: &str = crate::linux_cases::init!(
+    "node=$(echo /proc/device-tree/device@*)\n\
+     check node \"$(tr '\\0' ' ' < $node/compatible)\" 'pci1234,11e8 partita,pci-device '\n\
+     check host-address \"$(tr -d '\\0' < $node/partita,host-address)\" 0000:01:00.0\n\
+     base=0x$(od -An -v -tx1 -N8 $node/reg | tr -d ' \\n')\n\
+     check identification \"$(devmem $base 32)\" 0xED000001\n\
+     liveness=$(printf '0x%x' $((base + 4)))\n\
+     for value in 0x12345678 0x00000000 0x89ABCDEF; do\n\
+       devmem $liveness 32 $value\n\
+       check liveness \"$(devmem $liveness 32)\" \"$(printf '0x%08X' $((~value & 0xffffffff)))\"\n\
+     done\n\
+     devmem $(printf '0x%x' $((base + 8))) 32 0x05000000\n\
+     while [ $(($(devmem $(printf '0x%x' $((base + 0x20))) 32) & 0x01000000)) != 0 ]; do :; done\n\
+     check factorial \"$(devmem $(printf '0x%x' $((base + 8))) 32)\" 0x78000000\n",
+    crate::linux_cases::quiet!()
+);
+const LINUX_MANIFEST: &str = "\
+[[partition]]
+name = \"linux\"
+memory = \"384M\"
+kernel = \"debian\"
+initrd = \"initrd\"
+cmdline = \"console=hvc0 quiet\"
+[[partition.device]]
+pci = \"0000:01:00.0\"
+";
+const LINUX_FILES: &[(&str, PackedFile)] =
+    &[("debian", PackedFile::DebianKernel), ("initrd", PackedFile::Initramfs { init: LINUX, programs: &[] })];
+
+fn case(
+    name: &'static str,
+    manifest: &'static str,
+    files: &'static [(&'static str, PackedFile)],
+    devices: &'static [&'static str],
+) -> Case {
+    Case {
+        source: Source::Partitions { manifest, files },
+        oracle: false,
+        devices,
+        ..Case::guest(name, "edu", Endian::Little)
+    }
+}
+
+fn refused(t: &Transcript) -> Result<(), String> {
+    in_order(
+        t,
+        &[
+            "partitions.toml:7: device 0000:01:00.0: not there; the host has: 0001:01:00.0 (1234:11e8), 0002:01:00.0",
+        ],
+    )
+}
+
+fn none(t: &Transcript) -> Result<(), String> {
+    in_order(t, &["partitions.toml:7: device 0000:01:00.0: not there; the host has: no PCI device"])
+}
+
+fn twice(t: &Transcript) -> Result<(), String> {
+    in_order(t, &["@ boot first", "@ boot second", "@ check configuration ok"])?;
+    all_ended(t, 1)
+}
+
+fn three(t: &Transcript) -> Result<(), String> {
+    all_ended(t, 4)
+}
+
+/// So many partitions came to their end, without a failure.
+fn all_ended(t: &Transcript, count: usize) -> Result<(), String> {
+    let failed: Vec<String> =
+        t.checks().into_iter().filter_map(|c| Some(format!("{}: {}", c.name, c.outcome.err()?))).collect();
+    match t.records("done").count() {
+        _ if !failed.is_empty() => Err(failed.join("\n")),
+        n if n == count => Ok(()),
+        n => Err(format!("{n} partitions came to their end, not {count}")),
+    }
+}
+
+/// The same table defined again would have a device that a partition has; when that one is undefined, it gets it.
+fn taken(t: &Transcript) -> Result<(), String> {
+    in_order(
+        t,
+        &["device 0000:01:00.0: another partition has it", "@ check identification ok", "@ done passed"],
+    )?;
+    all_ended(t, 2)
+}
+
+/// All of them.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case("device-le", ONE, LITTLE, EDU),
+        case("device-be", ONE, BIG, EDU),
+        case("device-huge", HUGE, LITTLE, EDU),
+        Case { judge: twice, ..case("device-reset", ONE, RESET, &["nvme,serial=x,bus=pcie.0"]) },
+        Case {
+            judge: three,
+            machines: &[Machine::PowerNv8, Machine::PowerNv10],
+            script: vec![
+                Step { expect: "@ ready y", send: "\x1dconsole one\n" },
+                Step { expect: "@ done ", send: "\x1dconsole two\n" },
+                Step { expect: "@ done ", send: "\x1dconsole three\n" },
+                Step { expect: "@ done ", send: "\x1dconsole y\nq" },
+            ],
+            ..case("device-switch", THREE, WITH_STATES, SWITCH)
+        },
+        Case {
+            judge: taken,
+            machines: &[Machine::PowerNv9],
+            script: vec![
+                Step {
+                    expect: "partita> ",
+                    send: "define guest other\nundefine guest\ndefine guest other\nstart other\n",
+                },
+                Step { expect: "partition other switched itself off", send: "console other\n" },
+                Step { expect: "@ done ", send: "\x1dconsole y\nq" },
+            ],
+            ..case("device-taken", TAKEN, WITH_STATES, EDU)
+        },
+        Case {
+            judge: refused,
+            status: 2,
+            ..case("device-elsewhere", ONE, LITTLE, &["edu,bus=pcie.1", "nvme,serial=x,bus=pcie.2"])
+        },
+        Case { judge: none, status: 2, ..case("device-none", ONE, LITTLE, &[]) },
+        Case { timeout: Duration::from_secs(180), ..case("device-linux", LINUX_MANIFEST, LINUX_FILES, EDU) },
+    ]
+}
