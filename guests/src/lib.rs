@@ -8,6 +8,7 @@
 pub mod console;
 pub mod context;
 pub mod copies;
+pub mod counting;
 pub mod cpu;
 pub mod device;
 pub mod hcall;

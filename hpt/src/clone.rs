@@ -6,10 +6,9 @@
 use power::{HostReal, HpteR};
 
 use crate::access::read_only;
-use crate::entry::{ABSENT, Hpte, IN_USE, LOCK, RevEntry, VALID};
+use crate::entry::{ABSENT, GROUP, Hpte, IN_USE, LOCK, RevEntry, VALID};
 use crate::mmu::{GuestMmu, RC};
 use crate::page::{MAX_SLOTS, Page, SlotKind};
-use crate::reserve::Stock;
 use crate::sync::{Ordering, fence};
 
 /// Why a partition was not cloned. Nothing has been changed then.
@@ -25,15 +24,14 @@ impl GuestMmu<'_> {
     /// Makes every populated page shared, and all entries of RAM read-only, whose R and C are harvested. `each` hears of every populated page: where
     /// it is, and whether it was shared before.
     pub fn share_all(&self, mut each: impl FnMut(HostReal, bool)) {
-        for page in self.all_pages() {
-            if let Some((host, was_shared)) = page.share_quiesced() {
-                each(host, was_shared);
-            }
+        for (host, was_shared) in self.all_pages().filter_map(Page::share_quiesced) {
+            each(host, was_shared);
         }
-        for (_, group, revs) in self.hpt.groups_with_entries() {
-            for (hpte, rev) in group.0.iter().zip(&revs.0) {
-                if hpte.v.load_raw(Ordering::Relaxed) & VALID != 0 {
-                    self.reduce_quiesced(hpte, rev);
+        for (group, word) in self.hpt.all() {
+            let Some(revs) = word.0.get() else { continue };
+            for slot in 0..GROUP {
+                if group.0[slot].v.load_raw(Ordering::Relaxed) & VALID != 0 {
+                    self.reduce_quiesced(&group.0[slot], &revs.0[slot]);
                 }
             }
         }
@@ -57,42 +55,42 @@ impl GuestMmu<'_> {
         if (reserve.groups.left() as usize) < self.hpt.groups_used() {
             return Err(CloneError::NoGroups);
         }
-        for (page, copy) in self.all_pages().zip(new.all_pages()) {
-            let shared = page.share_quiesced();
-            if let Some((host, was_shared)) = shared {
-                each(host, was_shared);
-            }
-            if shared.is_some() || page.is_mapped() {
+        for (pages, copies) in self.ram_slots().zip(new.ram_slots()) {
+            for (page, copy) in pages.iter().zip(copies) {
+                if let Some((host, was_shared)) = page.share_quiesced() {
+                    each(host, was_shared);
+                } else if !page.is_mapped() {
+                    continue;
+                }
                 copy.clone_from_quiesced(page);
             }
         }
-        self.clone_entries(new, &reserve.groups);
+        let mut groups = reserve.groups.feed();
+        for ((group, word), (copy, copy_word)) in self.hpt.all().zip(new.hpt.all()) {
+            let Some(revs) = word.0.get() else { continue };
+            let Some(copy_revs) = groups.take() else { break };
+            copy_word.0.set(Some(copy_revs), true);
+            for slot in 0..GROUP {
+                if group.0[slot].v.load_raw(Ordering::Relaxed) & IN_USE != 0 {
+                    self.clone_entry((&group.0[slot], &revs.0[slot]), (&copy.0[slot], &copy_revs.0[slot]));
+                }
+            }
+        }
+        drop(groups);
         fence(Ordering::SeqCst);
         Ok(())
     }
 
-    fn clone_entries<const N: usize>(&self, new: &GuestMmu<'_>, groups: &Stock<crate::entry::RevGroup, N>) {
-        for ((group, word), (copy, copy_word)) in self.hpt.all().zip(new.hpt.all()) {
-            let Some(revs) = word.0.get() else { continue };
-            let Some(copy_revs) = groups.take() else { return };
-            copy_word.0.set(Some(copy_revs), true);
-            let entries = group.0.iter().zip(&revs.0);
-            let copies = copy.0.iter().zip(&copy_revs.0);
-            for ((hpte, rev), (copy, copy_rev)) in entries.zip(copies) {
-                let raw_v = hpte.v.load_raw(Ordering::Relaxed) & !LOCK;
-                if raw_v & IN_USE == 0 {
-                    // The memory may have been another group's.
-                    copy_rev.forward.store(0, Ordering::Relaxed);
-                    continue;
-                }
-                let (raw_v, r) = self.shared_entry(hpte, rev, raw_v);
-                copy_rev.set_guest(rev.guest());
-                copy_rev.forward.store(rev.forward.load(Ordering::Relaxed), Ordering::Relaxed);
-                copy_rev.back.store(rev.back.load(Ordering::Relaxed), Ordering::Relaxed);
-                copy.r.store(r, Ordering::Relaxed);
-                copy.v.store_raw(raw_v, Ordering::Relaxed);
-            }
-        }
+    /// Copies an entry in use.
+    #[inline(never)]
+    fn clone_entry(&self, (hpte, rev): (&Hpte, &RevEntry), (copy, copy_rev): (&Hpte, &RevEntry)) {
+        let raw_v = hpte.v.load_raw(Ordering::Relaxed) & !LOCK;
+        let (raw_v, r) = self.shared_entry(hpte, rev, raw_v);
+        copy_rev.set_guest(rev.guest());
+        copy_rev.forward.store(rev.forward.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy_rev.back.store(rev.back.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy.r.store(r, Ordering::Relaxed);
+        copy.v.store_raw(raw_v, Ordering::Relaxed);
     }
 
     /// Makes an entry in use what two partitions can have: raw dword 0, and dword 1 as in memory, for the other.
@@ -139,11 +137,16 @@ impl GuestMmu<'_> {
         shape
     }
 
+    /// The pages of RAM, slot by slot.
+    fn ram_slots(&self) -> impl Iterator<Item = &[Page]> {
+        self.slots.iter().filter_map(|slot| match slot.kind {
+            SlotKind::Ram(pages) => Some(pages),
+            SlotKind::Device { .. } => None,
+        })
+    }
+
     /// All pages of RAM.
     pub(crate) fn all_pages(&self) -> impl Iterator<Item = &Page> {
-        self.slots.iter().flat_map(|slot| match slot.kind {
-            SlotKind::Ram(pages) => pages,
-            SlotKind::Device { .. } => &[],
-        })
+        self.ram_slots().flatten()
     }
 }

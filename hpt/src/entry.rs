@@ -140,10 +140,9 @@ impl Hpte {
 }
 
 impl RevGroup {
-    /// With entries that are on no chain, whatever they were.
-    pub(crate) fn unlinked(&'static self) -> &'static RevGroup {
+    /// Makes its entries ones that are on no chain, whatever they were.
+    pub(crate) fn reset(&self) {
         self.0.iter().for_each(|rev| rev.forward.store(0, Ordering::Relaxed));
-        self
     }
 }
 

@@ -25,19 +25,48 @@ fn both<A: 'static, B: 'static>(
     other: fn(GuestMmu<'_>) -> B,
     after: fn(GuestMmu<'_>, A, B),
 ) {
-    model(filled, before, one, other, after);
-    model(filled, before, other, one, move |mmu, b, a| after(mmu, a, b));
+    both_within(builder(3), filled, before, one, other, after);
+}
+
+/// For what has so many interleavings that there is no time for all.
+fn both_for_a_while<A: 'static, B: 'static>(
+    filled: u64,
+    before: fn(GuestMmu<'_>),
+    one: fn(GuestMmu<'_>) -> A,
+    other: fn(GuestMmu<'_>) -> B,
+    after: fn(GuestMmu<'_>, A, B),
+) {
+    let mut builder = builder(2);
+    builder.max_duration = Some(core::time::Duration::from_secs(5));
+    both_within(builder, filled, before, one, other, after);
+}
+
+fn builder(preemptions: usize) -> loom::model::Builder {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder
+}
+
+fn both_within<A: 'static, B: 'static>(
+    builder: loom::model::Builder,
+    filled: u64,
+    before: fn(GuestMmu<'_>),
+    one: fn(GuestMmu<'_>) -> A,
+    other: fn(GuestMmu<'_>) -> B,
+    after: fn(GuestMmu<'_>, A, B),
+) {
+    model(&builder, filled, before, one, other, after);
+    model(&builder, filled, before, other, one, move |mmu, b, a| after(mmu, a, b));
 }
 
 fn model<A: 'static, B: 'static>(
+    builder: &loom::model::Builder,
     filled: u64,
     before: fn(GuestMmu<'_>),
     one: fn(GuestMmu<'_>) -> A,
     other: fn(GuestMmu<'_>) -> B,
     after: impl Fn(GuestMmu<'_>, A, B) + Send + Sync + 'static,
 ) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
     builder.check(move || {
         let shared = Arc::new(Shared::new(filled));
         shared.with(before);
@@ -57,8 +86,7 @@ fn crowd<const N: usize>(
     others: [fn(GuestMmu<'_>); N],
     last: fn(GuestMmu<'_>),
 ) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
+    let mut builder = builder(preemptions);
     builder.max_duration = Some(core::time::Duration::from_secs(10));
     builder.check(move || {
         let shared = Arc::new(Shared::new(5));
@@ -384,7 +412,7 @@ mod store_and_sharing {
 
     #[test]
     fn two_stores() {
-        both(
+        both_for_a_while(
             6,
             shared,
             |mmu| store(mmu, OTHERS[0]),
@@ -404,7 +432,7 @@ mod store_and_sharing {
 
     #[test]
     fn store_and_share() {
-        both(
+        both_for_a_while(
             6,
             |mmu| {
                 shared(mmu);
@@ -422,7 +450,7 @@ mod store_and_sharing {
 
     #[test]
     fn store_and_protection() {
-        both(
+        both_for_a_while(
             6,
             shared,
             |mmu| store(mmu, OTHERS[0]),

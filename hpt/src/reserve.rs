@@ -129,6 +129,30 @@ impl<T, const N: usize> Stock<T, N> {
         Some(item)
     }
 
+    /// Items one after the other, cheaply: nobody else uses the stock until the feed is done.
+    pub(crate) fn feed(&self) -> Feed<'_, T, N> {
+        Feed { stock: self, items: self.rest().iter() }
+    }
+
+    /// What has not been taken of the current block.
+    fn rest(&self) -> &'static [T] {
+        let block = self.current.get();
+        block.and_then(|block| block.items.get(block.used.load(Ordering::Relaxed) as usize..)).unwrap_or(&[])
+    }
+
+    /// `left` items of the current block have not been taken.
+    fn settle(&self, left: usize) {
+        let Some(block) = self.current.get() else { return };
+        let used = (N as u32).wrapping_sub(left as u32);
+        let taken = used.wrapping_sub(block.used.load(Ordering::Relaxed));
+        block.used.store(used, Ordering::Relaxed);
+        self.left.store(self.left().wrapping_sub(taken), Ordering::Relaxed);
+        self.taken.store(self.taken().wrapping_add(taken), Ordering::Relaxed);
+        if left == 0 {
+            self.current.set(block.next.get(), false);
+        }
+    }
+
     /// How many are left.
     pub(crate) fn left(&self) -> u32 {
         self.left.load(Ordering::Relaxed)
@@ -158,6 +182,34 @@ impl<T, const N: usize> Stock<T, N> {
         self.current.set(self.first.get(), false);
         self.left.store(self.left().wrapping_add(self.taken()), Ordering::Relaxed);
         self.taken.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Items of a stock. What has been taken is accounted for when a block is used up and at the end.
+pub(crate) struct Feed<'a, T: 'static, const N: usize> {
+    stock: &'a Stock<T, N>,
+    items: core::slice::Iter<'static, T>,
+}
+
+impl<T, const N: usize> Feed<'_, T, N> {
+    /// An item; it has whatever was last in it.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<&'static T> {
+        let item = self.items.next();
+        if item.is_some() { item } else { self.turn() }
+    }
+
+    #[cold]
+    fn turn(&mut self) -> Option<&'static T> {
+        self.stock.settle(0);
+        self.items = self.stock.rest().iter();
+        self.items.next()
+    }
+}
+
+impl<T, const N: usize> Drop for Feed<'_, T, N> {
+    fn drop(&mut self) {
+        self.stock.settle(self.items.len());
     }
 }
 

@@ -48,7 +48,7 @@ impl Hpt<'_> {
             }
             let revs = match known {
                 Some(revs) => revs,
-                None => reserve.groups.take().ok_or(HptError::TooHard)?.unlinked(),
+                None => reserve.groups.take().ok_or(HptError::TooHard)?,
             };
             word.0.set(Some(revs), true);
             Ok(revs)
@@ -98,6 +98,7 @@ impl Hpt<'_> {
     pub(crate) fn forget_all(&self) {
         if let Some(reserve) = self.reserve() {
             self.words().iter().for_each(|word| word.0.set(None, false));
+            reserve.groups.each(RevGroup::reset);
             reserve.groups.reset();
             reserve.log.reset();
             reserve.set_frozen(false);

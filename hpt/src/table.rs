@@ -296,11 +296,10 @@ impl<'a> Hpt<'a> {
 
     /// The groups that have a part in the reverse map, in order, with their number: all that have entries.
     pub(crate) fn groups_with_entries(&self) -> impl Iterator<Item = (usize, &'a Pteg, &'static RevGroup)> {
-        let all = self.groups.iter().zip(self.rev).enumerate();
-        all.filter_map(|(n, (group, word))| Some((n, group, word.0.get()?)))
+        self.all().enumerate().filter_map(|(n, (group, word))| Some((n, group, word.0.get()?)))
     }
 
-    /// All groups with their words of the reverse map.
+    /// All groups, with their words of the reverse map.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&'a Pteg, &'a RevWord)> {
         self.groups.iter().zip(self.rev)
     }

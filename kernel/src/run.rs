@@ -210,7 +210,7 @@ impl Cpu {
         let partition = &task.partition;
         let vcpu = &partition.vcpus[task.server];
         let presence = partition.presence(vcpu);
-        if partition.core().closed.load(Ordering::SeqCst) {
+        if partition.core().gate.is_closed() {
             schedule::leave(self.number, entry);
             return Leave::Closed;
         }
@@ -311,7 +311,7 @@ impl Cpu {
                 schedule::leave(self.number, entry);
                 return leave;
             }
-            if partition.core().closed.load(Ordering::SeqCst) {
+            if partition.core().gate.is_closed() {
                 schedule::leave(self.number, entry);
                 return Leave::Closed;
             }
@@ -421,7 +421,7 @@ impl Cpu {
         vcpu.wakes_at.store(expires, Ordering::SeqCst);
         presence.whereabouts.block();
         let come =
-            reason_to_run(partition, vcpu, waits, expires) || partition.core().closed.load(Ordering::SeqCst);
+            reason_to_run(partition, vcpu, waits, expires) || partition.core().gate.is_closed();
         if come && matches!(presence.whereabouts.wake(), Wake::Hand(_)) {
             vcpu.ready_at.store(timebase(), Ordering::Relaxed);
             schedule::enqueue(self.number, entry, Arrival::Woken);

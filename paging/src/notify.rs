@@ -316,16 +316,10 @@ impl<H: Host, M: Machine> Memory<'_, H, M> {
         }
     }
 
-    /// Asks those whose limit forbids an access. Does anybody keep it?
+    /// Asks those whose limit forbids an access. Does anybody keep it? Nobody is asked about what is left of a registration that is just ending.
     pub(crate) fn ask(&self, real: GuestReal, access: AccessKind, context: &Context) -> bool {
         let what = What::Fault { access, context: *context };
-        let kept = self.call(&Change { real, what }, |r| forbids(r.limit, access));
-        if !kept && let Ok(spot) = self.spot(real) {
-            // A registration that has just ended may not have come to this page yet.
-            let _stripe = self.paging.stripe(spot.index);
-            self.set_limit(&spot);
-        }
-        kept
+        self.call(&Change { real, what }, |r| forbids(r.limit, access))
     }
 
     /// Tells those of a page's notifiers that `wanted` accepts. Does any keep its limit?

@@ -325,3 +325,21 @@ fn a_merge_and_memory_that_goes() {
         },
     );
 }
+
+#[test]
+fn memory_put_by_that_is_not_needed_goes_back() {
+    fn protect(world: &'static World, _: Option<&mut Merger>) {
+        let notifier = std::sync::Arc::new(Gone { gone: AtomicBool::new(false), lifts: false });
+        let memory = world.memory(0);
+        let id = memory.protect(AT, UNIT, Protection::ReadWrite, notifier).unwrap();
+        assert!(memory.unregister(id));
+    }
+    both(
+        |_| None,
+        protect,
+        |world, _| world.store(0, 6),
+        |world| {
+            assert_eq!((world.contents(0), world.guests[0].0.charged()), (6, 1));
+        },
+    );
+}

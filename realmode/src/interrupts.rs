@@ -162,7 +162,7 @@ fn interrupt(vcpu: &mut Vcpu, vector: Vector) -> u64 {
 /// Does virtual mode want this CPU, whose guest was interrupted by a ring?
 fn wanted(vcpu: &Vcpu, own: usize) -> bool {
     // SAFETY: a vCPU's partition outlives it.
-    let closed = unsafe { (*vcpu.partition).closed.load(Ordering::SeqCst) };
+    let closed = unsafe { (*vcpu.partition).gate.is_closed() };
     let cpu = host::CPUS.get(own);
     closed || cpu.is_some_and(|cpu| !cpu.mailbox.is_empty() || cpu.look.load(Ordering::SeqCst))
 }

@@ -9,7 +9,7 @@ use papr::xics::Xics;
 use power::regs::Lpcr;
 use power::slb::SlbV;
 use power::{CpuFeatures, Lpid};
-use sched::{CpuSet, Whereabouts};
+use sched::{CpuSet, Gate, Whereabouts};
 
 /// A partition as real mode sees it. Everything in it is shared by all its vCPUs and is changed through atomics only.
 #[repr(C)]
@@ -30,8 +30,8 @@ pub struct Partition {
     pub vcpus: &'static [Presence],
     /// Which host CPUs may hold translations of it.
     pub residency: Residency,
-    /// No vCPU of it may enter its guest: it is being stopped, or paused.
-    pub closed: AtomicBool,
+    /// Whether its vCPUs may enter its guest, and how many are not parked.
+    pub gate: Gate,
     /// LPCR\[ILE\] and \[AIL\] of its vCPUs.
     pub interrupt_mode: AtomicU64,
 }

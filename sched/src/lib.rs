@@ -4,6 +4,7 @@
 //! - [`CpuSet`]: host CPUs.
 //! - [`Queue`]: who waits for a CPU, who is next, and for how long. Virtual mode only: it allocates.
 //! - [`Whereabouts`]: where a virtual processor is, and who has to wake it.
+//! - [`Gate`]: what keeps a partition's virtual processors out of their guest, so that it ends or stands still.
 //! - [`Mailbox`], [`IdleCpus`]: how it comes to the CPU that is to run it. These three are lock-free and good in real mode.
 //!
 //! All times are ticks of the timebase.
@@ -13,6 +14,7 @@
 extern crate alloc;
 
 mod cpuset;
+mod gate;
 mod mailbox;
 mod queue;
 mod sync;
@@ -20,6 +22,7 @@ mod turn;
 mod wake;
 
 pub use cpuset::{CpuSet, MAX_CPUS};
+pub use gate::Gate;
 pub use mailbox::{IdleCpus, MAX_TASKS, Mailbox};
 pub use queue::{Arrival, Entry, Groups, Pick, Queue, Timing};
 pub use wake::{Phase, Wake, Whereabouts};

@@ -4,7 +4,7 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-use crate::{Arrival, CpuSet, Entry, IdleCpus, Mailbox, Phase, Pick, Queue, Timing, Wake, Whereabouts};
+use crate::{Arrival, CpuSet, Entry, Gate, IdleCpus, Mailbox, Phase, Pick, Queue, Timing, Wake, Whereabouts};
 
 /// A virtual processor that waits for a condition, which needs no ordering of its own.
 struct Sleeper {
@@ -319,5 +319,97 @@ fn nobody_is_woken_past_a_closed_gate() {
         let inside = at.wake() == Wake::Hand(0) && enter(&at, &closed, 1);
         stopper.join().unwrap();
         assert!(!inside || doorbell.load(Ordering::Acquire));
+    });
+}
+
+/// A partition is made to stand still while one of its virtual processors runs and starts another one, which comes to another CPU. What is done
+/// then is done once, with nobody in the guest.
+#[test]
+fn a_partition_stands_still() {
+    struct Partition {
+        gate: Gate,
+        vcpus: [Whereabouts; 2],
+        doorbells: [AtomicBool; 2],
+        /// What only the guest changes, and who has it standing still looks at.
+        inside: loom::cell::UnsafeCell<usize>,
+        life: Mutex<(bool, usize)>,
+    }
+    impl Partition {
+        /// The CPU of the same number runs a vCPU, until it is parked.
+        fn run(&self, n: usize, mut body: impl FnMut()) {
+            self.vcpus[n].run(n);
+            if !self.gate.is_closed() {
+                if n == 0 {
+                    self.inside.with_mut(|_| ());
+                }
+                body();
+                // The bell ends the stay; without one, the slice does.
+                let _ = self.doorbells[n].load(Ordering::Acquire);
+            }
+            if self.gate.is_closed() {
+                self.vcpus[n].park();
+                if self.gate.leave() {
+                    self.settle();
+                }
+            }
+        }
+
+        fn settle(&self) {
+            let mut life = self.life.lock().unwrap();
+            if self.gate.active() == 0 && life.0 {
+                *life = (false, life.1 + 1);
+                self.inside.with(|_| ());
+            }
+        }
+
+        fn close(&self) {
+            let mut life = self.life.lock().unwrap();
+            life.0 = true;
+            let nobody = self.gate.close();
+            drop(life);
+            if nobody {
+                return self.settle();
+            }
+            for (at, bell) in self.vcpus.iter().zip(&self.doorbells) {
+                if let Wake::Running(_) = at.wake() {
+                    bell.store(true, Ordering::Release);
+                }
+            }
+        }
+    }
+    bounded(3, || {
+        let partition = Arc::new(Partition {
+            gate: Gate::closed(),
+            vcpus: [Whereabouts::parked(), Whereabouts::parked()],
+            doorbells: [AtomicBool::new(false), AtomicBool::new(false)],
+            inside: loom::cell::UnsafeCell::new(0),
+            life: Mutex::new((false, 0)),
+        });
+        partition.gate.open(1);
+        assert!(partition.vcpus[0].unpark());
+        let started = Arc::new(AtomicBool::new(false));
+        let (theirs, begin) = (partition.clone(), started.clone());
+        let cpu = thread::spawn(move || {
+            let p = theirs.clone();
+            theirs.run(0, || {
+                p.gate.join();
+                assert!(p.vcpus[1].unpark());
+                begin.store(true, Ordering::Release);
+            });
+        });
+        partition.close();
+        cpu.join().unwrap();
+        if started.load(Ordering::Acquire) {
+            partition.run(1, || ());
+        }
+        // Who was inside when the gate closed has been rung, leaves, and looks again.
+        if partition.vcpus[0].look().0 == Phase::Running {
+            assert!(partition.doorbells[0].load(Ordering::Acquire));
+            partition.vcpus[0].park();
+            if partition.gate.leave() {
+                partition.settle();
+            }
+        }
+        assert_eq!(*partition.life.lock().unwrap(), (false, 1));
     });
 }

@@ -1,7 +1,7 @@
 //! The cases with devices of the host's that partitions have to themselves: QEMU's `edu`, which is there to be tried, and `nvme`, which can be
 //! reset. Behind host bridge N they are `000N:01:00.0` on all machines; `pcie.N` is QEMU's name of the bus.
 
-use crate::transcript::{all_checks_pass, in_order};
+use crate::transcript::in_order;
 use crate::{Case, Endian, Machine, PackedFile, Source, Step, Transcript};
 use std::time::Duration;
 
@@ -23,6 +23,10 @@ macro_rules! one {
 }
 
 const ONE: &str = one!("cmdline = \"at=0000:01:00.0\"\n");
+const BYTE: &str = concat!(
+    one!("cmdline = \"byte\"\n"),
+    "[[partition]]\nname = \"n\"\nmemory = \"32M\"\nkernel = \"states\"\ncmdline = \"name=n\"\n"
+);
 const HUGE: &str = one!("cmdline = \"at=0000:01:00.0 huge\"\nhuge-pages = true\n");
 const LITTLE: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "edu", endian: Endian::Little })];
 const BIG: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "edu", endian: Endian::Big })];
@@ -147,6 +151,12 @@ fn three(t: &Transcript) -> Result<(), String> {
     all_ended(t, 4)
 }
 
+/// An access that the device takes badly ends the partition, and nothing else.
+fn error(t: &Transcript) -> Result<(), String> {
+    in_order(t, &["partition guest: machine check interrupt (0x200)"])?;
+    all_ended(t, 1)
+}
+
 /// So many partitions came to their end, without a failure.
 fn all_ended(t: &Transcript, count: usize) -> Result<(), String> {
     let failed: Vec<String> =
@@ -184,6 +194,15 @@ pub fn cases() -> Vec<Case> {
                 Step { expect: "@ done ", send: "\x1dconsole y\nq" },
             ],
             ..case("device-switch", THREE, WITH_STATES, SWITCH)
+        },
+        Case {
+            judge: error,
+            status: 3,
+            script: vec![
+                Step { expect: "machine check interrupt", send: "\x1dconsole n\n" },
+                Step { expect: "@ ready n", send: "q" },
+            ],
+            ..case("device-error", BYTE, WITH_STATES, EDU)
         },
         Case {
             judge: taken,

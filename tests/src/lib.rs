@@ -12,6 +12,7 @@ mod device_cases;
 mod guest_cases;
 mod host_cases;
 mod linux_cases;
+mod memory_cases;
 pub mod oracle;
 mod partition_cases;
 pub mod transcript;
@@ -246,6 +247,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(linux_cases::cases());
     all.extend(partition_cases::cases());
     all.extend(host_cases::cases());
+    all.extend(memory_cases::cases());
     all.extend(device_cases::cases());
     all
 }

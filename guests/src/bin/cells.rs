@@ -14,7 +14,7 @@ use guests::{Context, Hcall, MSR_PROBLEM, MSR_VIRTUAL, Report, Status, hcall, rt
 use power::PageSize::K4;
 use power::hpte::HpteR;
 use power::interrupt::Vector;
-use power::regs::Dsisr;
+use power::regs::{Dsisr, Msr};
 use power::slb::{SegmentSize, VSID_KP, VSID_KS};
 use power::spr;
 
@@ -155,7 +155,9 @@ impl Cell {
             t.same("refused-dsisr", c.dsisr, self.asked.refused | Dsisr::ISSTORE.bits());
             t.same("refused-dar", c.dar, self.ea() + entry * (ALIAS - EA) + DATA_AT);
             t.same("refused-srr0", c.nip, CODE_EA + 4);
-            t.same("refused-srr1", c.msr, if problem { MSR_PROBLEM } else { MSR_VIRTUAL });
+            // In problem state EE is always on.
+            let msr = if problem { MSR_PROBLEM | Msr::EE.bits() } else { MSR_VIRTUAL };
+            t.same("refused-srr1", c.msr, msr);
             t.same("refused-no-c", self.r(entry as usize) & HpteR::C, 0);
         }
         t.same("refused-unchanged", read64(self.ra() + DATA_AT), self.data());
@@ -243,7 +245,7 @@ fn run(t: &mut Report) {
     hold("D");
     // The hypervisor's own stores for the guest.
     t.equal("call-store", status(Hcall::LOGICAL_CI_STORE, &[8, CALLED + PAGE, 7]), Status::SUCCESS);
-    t.same("call-stored", read64(CALLED + PAGE), 7);
+    t.same("call-stored", u64::from_be(read64(CALLED + PAGE)), 7);
     let token = rtas::token("get-time-of-day").expect("a token");
     for (n, word) in [token, 0, 8].into_iter().enumerate() {
         write32(CALLED + 2 * PAGE + 4 * n as u64, word.to_be());

@@ -5,13 +5,14 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use guests::copies::{revert, snapshot, there_and_back};
+use guests::counting::Counter;
 use guests::cpu::{TB_HZ, mfspr, mtspr, slbmte, timebase};
-use guests::insn::{self, NOP, TRAP, addi, ld, sc, std};
+use guests::insn::{self, NOP, TRAP, ld, sc, std};
 use guests::mem::{fill, is_filled, read64, write64};
 use guests::space::{self, READ_ONLY, READ_WRITE, Segment, run_virtual};
 use guests::team::{self, MAX};
 use guests::{
-    Context, Hcall, MSR_PROBLEM, MSR_REAL, Report, SET_MODE_ENDIAN, Status, hcall, place_at, platform, rtas,
+    Context, Hcall, MSR_REAL, Report, SET_MODE_ENDIAN, Status, hcall, place_at, platform, rtas,
     run as run_context, status, units, vpa,
 };
 use power::PageSize::K4;
@@ -31,9 +32,6 @@ const READ: u64 = 0x180_0000;
 const FRESH: u64 = 0x1c0_0000;
 /// Code and data of the units' test.
 const UNITS: u64 = 0x88_0000;
-/// Where each of the others counts, and its code.
-const COUNTERS: u64 = 0x280_0000;
-const THEIR_CODE: u64 = 0x94_0000;
 
 fn run(t: &mut Report) {
     let n = team::assemble();
@@ -80,7 +78,7 @@ fn memory(t: &mut Report) {
         ];
         let changed = read64(page) == 0x5a5a_5a5a_5a5a_5a5a
             && read64(page + PAGE) == 0
-            && read64(page + 2 * PAGE) == 0xbad
+            && u64::from_be(read64(page + 2 * PAGE)) == 0xbad
             && read64(WRITTEN + 3 * PAGE) == 0x5a5a_5a5a_5a5a_5a5a;
         u64::from(!stored) + u64::from(!changed) + 16 * by_calls.map(|s| u64::from(s.0 != 0)).iter().sum::<u64>()
     });
@@ -202,7 +200,7 @@ fn time(t: &mut Report) {
     t.same("time-vpa-gone", wrong, 0);
     t.within("time-decrementer", timebase() + mfspr::<{ spr::DEC }>(), expires - 1000, expires + 1000);
     let before = vpa::counter(0);
-    team::cede(1000);
+    team::cede(100_000);
     t.is_true("time-vpa", vpa::counter(0) >= before + 2);
     // One that has expired meanwhile does so at once.
     mtspr::<{ spr::DEC }>(TB_HZ / 1000);
@@ -251,13 +249,12 @@ fn round<const N: usize>(spoil: &[u32]) -> [u32; N] {
 }
 
 fn registers(t: &mut Report) {
-    // FP, VMX and VSX.
-    let spoil: [u32; 64] = core::array::from_fn(|n| {
-        let n = n as u32;
-        let low = n & 31;
-        60 << 26 | low << 21 | low << 16 | low << 11 | 154 << 3 | if n > 31 { 7 } else { 0 } // xxlxor
+    // FP, VMX and VSX: half of them are spoilt.
+    let spoil: [u32; 32] = core::array::from_fn(|n| {
+        let low = n as u32 / 16 + n as u32 % 16 * 2;
+        60 << 26 | low << 21 | low << 16 | low << 11 | 154 << 3 | if n < 16 { 0 } else { 7 } // xxlxor
     });
-    let code: [u32; 72] = round(&spoil);
+    let code: [u32; 40] = round(&spoil);
     let wrong = units::across(UNITS, UNITS + PAGE, 5, &code, |c| {
         c.gpr[22] = Hcall::PARTITA_SNAPSHOT.0;
         c.gpr[23] = Hcall::PARTITA_REVERT.0;
@@ -339,51 +336,19 @@ fn again(t: &mut Report) {
 static COUNTS: [AtomicU64; MAX] = [const { AtomicU64::new(0) }; MAX];
 static WRONG: AtomicBool = AtomicBool::new(false);
 
-/// Stores r6 to where r3 points, if what is there is one less: memory and registers belong together.
-const COUNT: [u32; 7] = [
-    ld(5, 0, 3),
-    0x7c25_3000, // cmpd r5, r6
-    0x4082_0010, // bne +16
-    addi(6, 6, 1),
-    std(6, 0, 3),
-    0x4200_ffec, // bdnz -20
-    0x4400_0002, // sc
-];
-
 /// Counts in real mode, in problem state, or the interrupts of its decrementer.
 fn other(index: u64) -> ! {
     let index = index as usize;
     status(Hcall::CPPR, &[0xff]);
     space::install_standard();
-    SEGMENT.install(space::FREE_SLOT);
-    let at = COUNTERS + index as u64 * PAGE;
-    let ea = SEGMENT.ea + 0x80_0000 + index as u64 * 0x1000;
-    let code = THEIR_CODE + index as u64 * 0x1000;
-    SEGMENT.enter(ea, at, K4, READ_WRITE).expect("an entry");
-    SEGMENT.enter(ea + 0x10_0000, code, K4, READ_WRITE).expect("an entry");
-    write64(at, 0);
-    let mut trapping = [NOP; 8];
-    trapping[..7].copy_from_slice(&COUNT);
-    trapping[7] = TRAP;
-    // The branch leads past the end of the loop.
-    trapping[2] = 0x4082_0014;
-    place_at(code, &trapping);
-    let mut c = Context { nip: code, msr: MSR_REAL, ..Context::ZERO };
-    c.gpr[3] = at;
-    let (nip, msr) = if index % 3 == 2 { (ea + 0x10_0000, MSR_PROBLEM) } else { (code, MSR_REAL) };
-    if index % 3 == 2 {
-        c.gpr[3] = ea;
-    }
+    let mut counter = if index % 3 == 2 { Counter::translated(index) } else { Counter::real(index) };
     loop {
         let fine = if index % 3 == 0 {
             let start = timebase();
             let woken = team::cede(TB_HZ / 10_000);
             woken == Vector::DECREMENTER && timebase() - start < TB_HZ
         } else {
-            mtspr::<{ spr::DEC }>(0x7fff_ffff);
-            (c.nip, c.msr, c.ctr) = (nip, msr, 500);
-            run_context(&mut c);
-            c.vector() == Vector::SYSTEM_CALL && read64(at) == c.gpr[6]
+            counter.go(500)
         };
         if !fine {
             WRONG.store(true, SeqCst);

@@ -21,6 +21,7 @@ use realmode::layout::SlbEntry;
 use sched::Phase;
 
 use super::{Follow, Paper, figures, partitions};
+use crate::partition::life::Doing;
 use crate::partition::{Partition, TIMEBASE_HZ, VirtualCpu};
 use crate::percpu;
 
@@ -100,7 +101,10 @@ pub fn print(
             return false;
         }
         // Not while the table is being cleared: what is looked at is locked and put back.
-        let Some(_life) = partition.life.try_lock() else { return false };
+        let Some(life) = partition.life.try_lock() else { return false };
+        if life.doing == Doing::Still {
+            return false;
+        }
         translation(&partition, vcpu, ea).print(json, &mut Paper::new());
         true
     })))
@@ -112,6 +116,7 @@ fn table(partition: &Partition, json: bool) {
     // Not while the table is being cleared: what is looked at is locked and put back.
     let life = partition.life.lock();
     let (used, chains, by_use) = (core.hpt().occupancy(), core.mmu().chains(), core.hpt().groups_by_use());
+    let all = core.hpt().len();
     drop(life);
     let number = |n: usize| Value::Number(n as u64);
     let entries = used.valid + used.absent;
@@ -119,14 +124,14 @@ fn table(partition: &Partition, json: bool) {
     Record::new()
         .field("name", Value::Text(partition.name.clone()))
         .field("size", Value::Bytes(partition.hpt_bytes()))
-        .field("entries", Value::Number(core.hpt().len()))
+        .field("entries", Value::Number(all))
         .field("used", number(entries))
-        .field("use", Value::Percent(figures::tenths(entries as u64, core.hpt().len())))
+        .field("use", Value::Percent(figures::tenths(entries as u64, all)))
         .field("valid", number(used.valid))
         .field("absent", number(used.absent))
         .field("bolted", number(used.bolted))
         .field("by_secondary_hash", number(used.secondary))
-        .field("groups", Value::Number(core.hpt().len() / 8))
+        .field("groups", Value::Number(all / 8))
         .field("groups_with_0_to_8", Value::Text(counts.join(" ")))
         .field("mapped_pages", number(chains.pages))
         .field("chained_entries", number(chains.entries))

@@ -121,7 +121,7 @@ fn begin(partition: &Arc<Partition>, life: &mut Life) -> Result<(), String> {
     life.verdict = None;
     let started = partition.start();
     if started.is_err() {
-        partition.core().closed.store(true, Ordering::SeqCst);
+        partition.core().gate.close();
         partition.clear();
         life.doing = Doing::Stopped;
     }
@@ -149,8 +149,7 @@ fn go_on(partition: &Arc<Partition>, mut life: Guard<'_, Life>) {
         settle(partition);
         return;
     }
-    partition.active.store(paused.len(), Ordering::SeqCst);
-    partition.core().closed.store(false, Ordering::SeqCst);
+    partition.core().gate.open(paused.len());
     paused.into_iter().for_each(|vcpu| partition.release(vcpu));
 }
 
@@ -205,10 +204,9 @@ pub fn end(partition: &Arc<Partition>, ending: Ending) -> Result<(), String> {
 /// Makes all vCPUs of a partition leave it.
 fn close(partition: &Arc<Partition>, mut life: Guard<'_, Life>, ending: Ending) {
     life.doing = Doing::Ending(ending);
-    partition.core().closed.store(true, Ordering::SeqCst);
-    let parked = partition.active.load(Ordering::SeqCst) == 0;
+    let nobody = partition.core().gate.close();
     drop(life);
-    if parked {
+    if nobody {
         settle(partition);
         return;
     }
@@ -219,7 +217,7 @@ fn close(partition: &Arc<Partition>, mut life: Guard<'_, Life>, ending: Ending) 
 
 /// A vCPU of the partition has been parked. The last one to be so brings about what is due.
 pub fn parked(partition: &Arc<Partition>) {
-    if partition.active.fetch_sub(1, Ordering::SeqCst) == 1 {
+    if partition.core().gate.leave() {
         settle(partition);
     }
 }
@@ -227,7 +225,7 @@ pub fn parked(partition: &Arc<Partition>) {
 /// No vCPU is active. In whose name one was started again meanwhile, it has not come to that.
 fn settle(partition: &Arc<Partition>) {
     let mut life = partition.life.lock();
-    if partition.active.load(Ordering::SeqCst) != 0 {
+    if partition.core().gate.active() != 0 {
         return;
     }
     let name = &partition.name;
@@ -279,7 +277,7 @@ fn settle(partition: &Arc<Partition>) {
 }
 
 fn stop(partition: &Partition, life: &mut Life) {
-    partition.core().closed.store(true, Ordering::SeqCst);
+    partition.core().gate.close();
     partition.clear();
     life.doing = Doing::Stopped;
 }

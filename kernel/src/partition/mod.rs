@@ -36,7 +36,7 @@ use realmode::instructions::{mfspr, timebase};
 use realmode::layout::{ExitCode, Vcpu};
 use realmode::machine::flush_partition;
 use realmode::partition::{Partition as Core, Presence, Residency};
-use sched::CpuSet;
+use sched::{CpuSet, Gate};
 
 pub use vcpu::{VirtualCpu, Waits};
 
@@ -98,8 +98,6 @@ pub struct Partition {
     pub clock: Lock<PartitionClock>,
     /// Its memory in bytes.
     pub bytes: u64,
-    /// How many of its vCPUs are not parked.
-    pub active: AtomicUsize,
     /// How many are started and not joined.
     pub unjoined: AtomicUsize,
     /// What it does.
@@ -225,7 +223,7 @@ impl Partition {
             xics,
             vcpus: known,
             residency: Residency::default(),
-            closed: AtomicBool::new(true),
+            gate: Gate::closed(),
             interrupt_mode: AtomicU64::new(0),
         });
         let (hpt_at, hpt_bytes) = tables.place();
@@ -242,7 +240,6 @@ impl Partition {
             vty: Lock::new(Rank::Partition, Vty::new(VTY_OUTPUT, VTY_INPUT)),
             clock: Lock::new(Rank::Partition, PartitionClock::default()),
             bytes,
-            active: AtomicUsize::new(0),
             unjoined: AtomicUsize::new(0),
             life: Lock::new(Rank::Life, Life::new()),
             accesses_to_nowhere: AtomicU32::new(0),
@@ -325,7 +322,7 @@ impl Partition {
         self.clear();
         let (entry, tree) = self.load()?;
         self.devices.enable()?;
-        self.core().closed.store(false, Ordering::SeqCst);
+        self.core().gate.open(0);
         self.start_vcpu(0, entry, tree.0);
         Ok(())
     }
@@ -416,7 +413,7 @@ impl Partition {
         regs.dec_expires = timebase() + i32::MAX as u64;
         let _ = presence.take_prod();
         vcpu.set_waits(Waits::Nothing);
-        self.active.fetch_add(1, Ordering::SeqCst);
+        self.core().gate.join();
         self.unjoined.fetch_add(1, Ordering::SeqCst);
         self.release(vcpu);
         true
@@ -512,7 +509,7 @@ impl Partition {
 
     /// The length of its page table.
     pub fn hpt_bytes(&self) -> u64 {
-        self.core().hpt().len() * size_of::<hpt::Hpte>() as u64
+        self.tables.lock().place().1
     }
 }
 

@@ -374,6 +374,10 @@ fn dirty_is_what_was_written() {
     memory.dirty_reset();
     memory.revert();
     assert_eq!(dirty(&g, &host), [3]);
+    // A store that is about to come.
+    memory.touch(g.real(4), Write).unwrap();
+    memory.touch(g.real(5), Read).unwrap();
+    assert_eq!(dirty(&g, &host), [3, 4]);
 }
 
 // ---- snapshots ----
@@ -466,13 +470,13 @@ fn a_page_that_changes_under_the_merge_is_left_alone() {
     pass(&mut merger, &host, &[&a, &b]);
     merger.step(0, &a.memory(&host), 100).unwrap();
     // The guest stores between the checksum and the protection.
-    host.meddle.set(Some((b.view(0).host().unwrap(), 77)));
+    host.meddle.set(Some((b.view(0).host().unwrap(), 77, 2)));
     pass(&mut merger, &host, &[&a, &b]);
     assert_eq!((b.contents(&host, 0), a.contents(&host, 0)), ([77, 10, 0, 0], [0, 10, 0, 0]));
     assert_eq!(b.view(0).state(), PageState::Private);
     // And in a page of zeroes.
     store(&b, &host, 4, 0);
-    host.meddle.set(Some((b.view(4).host().unwrap(), 78)));
+    host.meddle.set(Some((b.view(4).host().unwrap(), 78, 1)));
     pass(&mut merger, &host, &[&b]);
     assert_eq!(b.contents(&host, 4), [78, 0, 0, 0]);
 }

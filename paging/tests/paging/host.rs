@@ -31,21 +31,24 @@ pub struct SimHost {
     pub hashes: Cell<u64>,
     /// Different contents have the same hash this often.
     pub weak_hash: Cell<bool>,
-    /// A guest's store to a block between two looks at it: after so many looks.
-    pub meddle: Cell<Option<(HostReal, u64)>>,
+    /// A guest's store to a block between two looks at it: where, what, and after how many looks.
+    pub meddle: Cell<Option<(HostReal, u64, u32)>>,
 }
 
 impl SimHost {
     /// With so many blocks of 64 KiB to give.
     pub fn new(blocks: usize) -> SimHost {
-        let counts: &'static [AtomicU32] =
-            Box::leak((0..=blocks).map(|_| AtomicU32::new(0)).collect::<Vec<_>>().into_boxed_slice());
+        let counts = |n: usize| -> &'static [AtomicU32] {
+            (0..n).map(|_| AtomicU32::new(0)).collect::<Vec<_>>().leak()
+        };
+        let (counts, large) = (counts(blocks + 1), counts((blocks + 1) << 8));
         let free = (1..=blocks as u64).collect();
         // Two stretches with a gap, as machines have.
         let (low, high) = counts.split_at(blocks / 2);
         let stretches = vec![
             Stretch { base: HostReal(BASE), counts: low },
             Stretch { base: HostReal(BASE + low.len() as u64 * UNIT), counts: high },
+            Stretch { base: HostReal(LARGE), counts: large },
         ];
         let host = SimHost {
             stretches,
@@ -82,11 +85,13 @@ impl SimHost {
     }
 
     fn looked(&self, at: HostReal) {
-        if let Some((block, value)) = self.meddle.get()
+        if let Some((block, value, looks)) = self.meddle.get()
             && block == at
         {
-            self.meddle.set(None);
-            self.store(at, value);
+            self.meddle.set((looks > 1).then_some((block, value, looks - 1)));
+            if looks == 1 {
+                self.store(at, value);
+            }
         }
     }
 }

@@ -58,6 +58,7 @@ pub struct World {
     guests: Vec<Guest>,
     models: Vec<Model>,
     merger: Merger,
+    unit: u64,
     next_value: u64,
     pub seen: HashMap<&'static str, usize>,
 }
@@ -72,17 +73,18 @@ fn backing(view: PageView) -> PageView {
 }
 
 impl World {
-    pub fn new(format: HpteFormat, blocks: usize) -> World {
-        let mut guests: Vec<Guest> =
-            (0..GUESTS).map(|_| Guest::new(format, false, PAGES, u64::MAX)).collect();
+    pub fn new(format: HpteFormat, huge: bool, blocks: usize) -> World {
+        let mut guests: Vec<Guest> = (0..GUESTS).map(|_| Guest::new(format, huge, PAGES, u64::MAX)).collect();
         for guest in &mut guests {
             (0..PAGES).for_each(|page| guest.enter(page, 0));
         }
+        let unit = guests[0].unit();
         World {
             host: SimHost::new(blocks),
             guests,
             models: (0..GUESTS).map(|_| Model::default()).collect(),
             merger: Merger::new(8).unwrap(),
+            unit,
             next_value: 0,
             seen: HashMap::new(),
         }
@@ -144,21 +146,21 @@ impl World {
         special: Option<What>,
         except: Option<Id>,
     ) {
-        let after = self.views(g);
+        let (after, unit) = (self.views(g), self.unit);
         let mut lifted = 0;
         for watch in &mut self.models[g].watches {
             let heard = core::mem::take(&mut *watch.listener.heard.lock().unwrap());
             let lifts = watch.listener.lifts.load(Ordering::Relaxed);
             let mut heard = heard.into_iter().peekable();
             if let Some((at, kind)) = fault
-                && watch.armed[(at.0 / UNIT) as usize]
+                && watch.armed[(at.0 / unit) as usize]
                 && forbids(watch.limit, kind)
             {
                 let change = heard.next().expect("did not hear of a fault");
                 assert_eq!(change.real, at);
                 assert!(matches!(change.what, What::Fault { access, .. } if access == kind), "{change:?}");
                 if lifts {
-                    watch.armed[(at.0 / UNIT) as usize] = false;
+                    watch.armed[(at.0 / unit) as usize] = false;
                     lifted += 1;
                 }
             }
@@ -177,7 +179,7 @@ impl World {
                 };
                 if watch.armed[page] && Some(watch.id) != except {
                     let change = rest.next().expect("did not hear of a change");
-                    assert_eq!(change, Change { real: GuestReal(page as u64 * UNIT), what });
+                    assert_eq!(change, Change { real: GuestReal(page as u64 * unit), what });
                     if lifts {
                         watch.armed[page] = false;
                         lifted += 1;
@@ -196,7 +198,7 @@ impl World {
             Error::NoRam => panic!("it is RAM"),
             Error::Limit => {
                 let paging = &self.guests[g].paging;
-                assert!((paging.charged() + PAGES as u64) * UNIT > paging.limit());
+                assert!((paging.charged() + PAGES as u64) * self.unit > paging.limit());
                 self.saw("limit");
             }
             Error::Exhausted => {
@@ -291,7 +293,7 @@ impl World {
         let limit = [Protection::ReadWrite, Protection::ReadOnly, Protection::None][limit % 3];
         let memory = self.guests[g].memory(&self.host);
         let base = self.guests[g].real(first);
-        match memory.protect(base, pages as u64 * UNIT, limit, listener.clone()) {
+        match memory.protect(base, pages as u64 * self.unit, limit, listener.clone()) {
             Ok(id) => {
                 assert!(pages > 0 && first + pages <= PAGES);
                 let range = first..first + pages;
@@ -431,7 +433,7 @@ impl World {
     fn dirty(&mut self, g: usize, reset: bool) {
         let memory = self.guests[g].memory(&self.host);
         let mut dirty = [false; PAGES];
-        memory.dirty(|real| dirty[(real.0 / UNIT) as usize] = true);
+        memory.dirty(|real| dirty[(real.0 / self.unit) as usize] = true);
         assert_eq!(dirty, self.models[g].dirty);
         assert_eq!(memory.dirty_count(), dirty.iter().filter(|d| **d).count() as u64);
         if reset {
@@ -443,7 +445,7 @@ impl World {
     }
 
     fn limits(&mut self, g: usize, a: usize, b: usize) {
-        let limit = if a.is_multiple_of(3) { (b % (PAGES + 1)) as u64 * UNIT } else { u64::MAX };
+        let limit = if a.is_multiple_of(3) { (b % (PAGES + 1)) as u64 * self.unit } else { u64::MAX };
         self.guests[g].paging.set_limit(limit);
         self.host.reserve.set(if a.is_multiple_of(5) { b % 8 } else { 0 });
     }
@@ -495,6 +497,7 @@ impl World {
             }
         }
         let shares = paging::Host::shares(&self.host);
+        assert_eq!(shares.count(paging::Host::zero_page(&self.host)), 0, "the zero page is not counted");
         for (at, n) in &references {
             assert_eq!(shares.count(*at), *n, "references to {at:?}");
         }

@@ -106,7 +106,7 @@ fn must_fail(address: usize, what: &str, access: impl Fn(usize)) {
     }
 }
 
-fn works(what: &str, answer: Result<usize, usize>) -> usize {
+fn works<T>(what: &str, answer: Result<T, usize>) -> T {
     answer.unwrap_or_else(|error| sys::bad(format_args!("{what}: error {error}")))
 }
 
@@ -144,8 +144,7 @@ impl Memory {
         let pages = 1 + random.below(MOST_PAGES);
         let m = &mut self.mappings[random.below(MAPPINGS)];
         if m.pages == 0 {
-            *m = Mapping::new(pages, self.key)
-                .unwrap_or_else(|error| sys::bad(format_args!("mmap: error {error}")));
+            *m = works("mmap", Mapping::new(pages, self.key));
             m.check_zero("new");
             return m.fill();
         }

@@ -1,0 +1,100 @@
+//! The cases about what the monitor does to a partition's memory while it runs.
+
+use crate::transcript::{all_checks_pass, in_order};
+use crate::{Case, Endian, Source, Step, Transcript};
+
+const fn step(expect: &'static str, send: &'static str) -> Step {
+    Step { expect, send }
+}
+
+/// What is typed for `watched`: orders that are refused, then those that it wants; later a look, and the end of it. After that the
+/// watches of one that starts anew.
+fn watching() -> Vec<Step> {
+    vec![
+        step(
+            "@ watch me",
+            "\x1dwatch guest 4800100+64K none\nwatch guest ffff00000000+64K none\nwatch guest 4800000+64K rw\n\
+             watch guest 4800000+64K ro\nwatch guest 4800000-4820000 none\nwatch guest 4800000+64K none\n\
+             watch guest 4840000+64K ro\nwatch guest 4880000-4890000 none\nconsole guest\nx",
+        ),
+        step(
+            "@ unwatch me",
+            "\x1dwatch guest\nwatch guest 4840000+64K rw\nwatch guest off\nwatch guest --json\nconsole guest\nx",
+        ),
+    ]
+}
+
+/// What the hypervisor said about accesses: the lines, and how many accesses it did not show.
+fn told(t: &Transcript) -> (Vec<&str>, u64) {
+    let said = t.text.lines().filter_map(|line| Some(line.split_once(": watch: ")?.1.trim_end()));
+    let (silent, lines): (Vec<&str>, Vec<&str>) = said.partition(|line| line.ends_with("are not shown"));
+    let count = |line: &&str| line.split(' ').next().and_then(|n| n.parse::<u64>().ok());
+    (lines, silent.iter().filter_map(count).sum())
+}
+
+/// Each access was told, in order and exactly; of the many at the end as many as may be, and the others counted.
+fn watched(t: &Transcript) -> Result<(), String> {
+    all_checks_pass(t)?;
+    let (lines, silent) = told(t);
+    let expected: Vec<&str> = t.records("expect").collect();
+    if expected.is_empty() {
+        return Err("it expected nothing".into());
+    }
+    for (n, want) in expected.iter().enumerate() {
+        if lines.get(n) != Some(want) {
+            return Err(format!("access {n} was told as {:?}, not as {want:?}", lines.get(n)));
+        }
+    }
+    let flood: u64 = t.records("flood").filter_map(|n| n.parse::<u64>().ok()).sum();
+    let shown = (lines.len() - expected.len()) as u64;
+    if flood == 0 || silent == 0 || shown + silent != flood {
+        return Err(format!("of {flood} accesses at the end, {shown} are shown and {silent} are not"));
+    }
+    in_order(
+        t,
+        &[
+            "multiples of 64 KiB",
+            "not all of that range is memory",
+            "there is no watch of 0x4800000+0x10000",
+            "0x4800000+0x10000 is watched already",
+            "watches: 3",
+            "nothing",
+            "reading",
+            "is not watched any more; watches: 2",
+            "2 ended; watches: 0",
+        ],
+    )
+}
+
+/// All of them.
+pub fn cases() -> Vec<Case> {
+    let watch = |name, endian| Case {
+        source: Source::Guest { bin: "watched", endian },
+        oracle: false,
+        script: watching(),
+        judge: watched,
+        ..Case::guest(name, "watched", endian)
+    };
+    vec![watch("watched-le", Endian::Little), watch("watched-be", Endian::Big)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_access_has_to_be_told() {
+        let text = |lines: &str, expected: &str| {
+            let tail = "@ check a ok\n@ flood 3\n@ done passed=1 failed=0\n";
+            Transcript::new(format!("{lines}{expected}{tail}").as_bytes(), true)
+        };
+        let told = "[  1.0] g: watch: load ea=0x1\n[  1.0] g: watch: load ea=0x2\n[  1.1] g: watch: 2 more accesses, which are not shown\n";
+        let why = |lines, expected| watched(&text(lines, expected)).unwrap_err();
+        // Only the monitor's answers are missing.
+        assert!(why(told, "@ expect load ea=0x1\n").contains("multiples of 64 KiB"));
+        assert!(why(told, "@ expect load ea=0x3\n").contains("access 0"));
+        assert!(why(told, "").contains("nothing"));
+        assert!(why("", "@ expect load ea=0x1\n").contains("None"));
+        assert!(why(told, "@ expect load ea=0x1\n@ expect load ea=0x2\n").contains("0 are shown and 2"));
+    }
+}
