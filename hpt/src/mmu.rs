@@ -106,12 +106,16 @@ impl<'a> GuestMmu<'a> {
     pub(crate) fn unlink(&self, page: &Page, entry: &Entry<'_>) {
         let next = entry.rev.forward.load(Ordering::Relaxed);
         let previous = entry.rev.back.load(Ordering::Relaxed);
-        match self.follow(previous) {
-            Some(rev) => rev.forward.store(next, Ordering::Relaxed),
-            None => page.set_head(if next == END { 0 } else { next }),
-        }
-        if let Some(rev) = self.follow(next) {
-            rev.back.store(previous, Ordering::Relaxed);
+        if previous & next == END {
+            page.set_head(0);
+        } else {
+            match self.follow(previous) {
+                Some(rev) => rev.forward.store(next, Ordering::Relaxed),
+                None => page.set_head(next),
+            }
+            if let Some(rev) = self.follow(next) {
+                rev.back.store(previous, Ordering::Relaxed);
+            }
         }
         entry.rev.forward.store(0, Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
 //! Memory that real mode takes from without allocating: groups of the reverse map, and entries of the log ([`crate::snapshot`]).
 //!
 //! Virtual mode hands blocks over and keeps account of them; they stay in the reserve for as long as there is one. What has been taken is only
-//! given back all at once.
+//! given back all at once, as new.
 
 use power::{HpteR, HpteV};
 

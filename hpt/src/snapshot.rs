@@ -4,7 +4,7 @@
 //! An operation by which the guest would see something else of a group looks at the flag in the group's word of the reverse map first. Without
 //! it the group has to be opened: under the reserve's lock it gets a part in the reverse map, if it has none, and if the table is frozen,
 //! its entries go to the log; then the flag is set. Whoever sees the flag may change the group, which stays open until the table is
-//! frozen again. Memory for either comes from the [`Reserve`](crate::Reserve); if there is none, the operation is `TooHard` and has changed nothing.
+//! frozen again. Memory for either comes from the [`Reserve`]; if there is none, the operation is `TooHard` and has changed nothing.
 //!
 //! What only the hardware sees (entries that become valid, absent or read-only, R and C that are harvested) opens nothing. A group that is not
 //! in the log has the same entries as when the table was frozen, but their R and C may have been set since.

@@ -277,6 +277,9 @@ static HEAP: KernelHeap = KernelHeap(Lock::new(Rank::Heap, Heap::empty()));
 /// From this size on an object has frames of its own.
 const LARGE: usize = FRAME as usize / 2;
 
+/// From this size on it is for a guest: it grows with its memory, and leaves the reserve alone. Whoever asks for so much can do without.
+const HUGE: usize = 2 * FRAME as usize;
+
 /// Starts the heap on memory of its own.
 pub fn init_heap() -> Result<(), &'static str> {
     let block = allocate(HEAP_SIZE).ok_or("no memory for the heap")?;
@@ -294,7 +297,9 @@ unsafe impl GlobalAlloc for KernelHeap {
         {
             return block.as_ptr();
         }
-        allocate(layout.size() as u64).map_or(null_mut(), |block| block.ea() as *mut u8)
+        let bytes = layout.size() as u64;
+        let block = if layout.size() < HUGE { allocate(bytes) } else { allocate_for_guest(bytes) };
+        block.map_or(null_mut(), |block| block.ea() as *mut u8)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {

@@ -22,12 +22,15 @@ use crate::state::{Error, Memory, Spot, vector};
 /// Entries that a hash may be found in.
 const WAYS: usize = 4;
 
+/// For each page that a step may look at, it may pass over so many.
+const EMPTY: u64 = 64;
+
 /// What one step came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Step {
     /// Pages looked at.
     pub looked: u64,
-    /// The partition's last page was reached: the next step begins at its first.
+    /// The partition's last page was passed: the next step begins at its first.
     pub done: bool,
 }
 
@@ -96,26 +99,28 @@ impl Merger {
         self.table.fill(Candidate::default());
     }
 
-    /// Looks at the next pages of a partition: at most `budget` of them that have memory. `key` names the partition among all that this is given.
+    /// Looks at the next pages of a partition: at most `budget` of them that have memory, and passes over some that have none. `key` names the partition among all that this is given.
     pub fn step<H: Host, M: Machine>(
         &mut self,
         key: u64,
         memory: &Memory<'_, H, M>,
         budget: u64,
     ) -> Result<Step, Error> {
-        let mut looked = 0;
+        let (mut looked, mut passed) = (0, 0);
         if !memory.has_zero_page() {
             return Ok(Step { looked, done: true });
         }
-        let mut progress = self.progress(key, memory.spots().count())?;
+        let mut progress = self.progress(key, memory.pages())?;
         let mut done = true;
-        for spot in memory.spots().skip(progress.next) {
-            if looked == budget {
+        while let Some(spot) = memory.numbered(progress.next) {
+            let empty = spot.page.view().host().is_none_or(|at| memory.is_zero_page(at));
+            if !empty && looked == budget || passed == budget.saturating_mul(EMPTY) {
                 done = false;
                 break;
             }
-            progress.next = spot.index + 1;
-            if spot.page.view().host().is_none_or(|at| memory.is_zero_page(at)) {
+            passed += 1;
+            progress.next += 1;
+            if empty {
                 continue;
             }
             looked += 1;

@@ -73,7 +73,7 @@ impl<'a, H: Host, M: Machine> Memory<'a, H, M> {
     /// Takes a snapshot, in place of an earlier one. No processor is in the partition; `pass` makes every page
     /// shared and calls back for each, as with [`Memory::share_everything`].
     pub fn snapshot(&self, pass: impl FnOnce(&mut dyn FnMut(HostReal, bool))) -> Result<(), Error> {
-        let mut new = Snapshot::new(self.spots().count())?;
+        let mut new = Snapshot::new(self.pages())?;
         self.drop_snapshot();
         {
             let _stripes = self.paging.all_stripes();

@@ -231,8 +231,18 @@ impl<'a, H: Host, M: Machine> Memory<'a, H, M> {
             .take_while(move |spot| spot.index < limit)
     }
 
+    /// How many pages of RAM there are.
+    pub(crate) fn pages(&self) -> usize {
+        let slots = self.mmu.slots().iter();
+        let pages = slots.map(|slot| if let SlotKind::Ram(pages) = slot.kind { pages.len() } else { 0 });
+        pages.sum::<usize>().min(self.paging.dirty.len() * 64)
+    }
+
     /// The page of RAM with a number.
     pub(crate) fn numbered(&self, index: usize) -> Option<Spot<'a>> {
+        if index >= self.pages() {
+            return None;
+        }
         let shift = self.mmu.slots().unit_shift();
         let mut before = 0;
         for slot in self.mmu.slots().iter() {

@@ -12,6 +12,7 @@ mod device_cases;
 mod guest_cases;
 mod host_cases;
 mod linux_cases;
+mod linux_memory_cases;
 mod memory_cases;
 pub mod oracle;
 mod partition_cases;
@@ -129,6 +130,8 @@ pub enum PackedFile {
     },
     /// Debian's kernel for ppc64el.
     DebianKernel,
+    /// The newer one of its backports.
+    NewerDebianKernel,
     /// An initramfs with busybox.
     Initramfs {
         /// The shell script that is installed as `/init`.
@@ -160,7 +163,7 @@ impl PackedFile {
     pub fn programs(self) -> Vec<&'static str> {
         match self {
             PackedFile::Guest { bin, .. } => vec![bin],
-            PackedFile::DebianKernel => Vec::new(),
+            PackedFile::DebianKernel | PackedFile::NewerDebianKernel => Vec::new(),
             PackedFile::Initramfs { programs, .. } => programs.to_vec(),
         }
     }
@@ -245,6 +248,7 @@ impl Case {
 pub fn cases() -> Vec<Case> {
     let mut all = guest_cases::cases();
     all.extend(linux_cases::cases());
+    all.extend(linux_memory_cases::cases());
     all.extend(partition_cases::cases());
     all.extend(host_cases::cases());
     all.extend(memory_cases::cases());

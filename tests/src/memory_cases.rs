@@ -7,10 +7,11 @@ const fn step(expect: &'static str, send: &'static str) -> Step {
     Step { expect, send }
 }
 
-/// What is typed for `watched`: orders that are refused, then those that it wants; later a look, and the end of it. After that the
-/// watches of one that starts anew.
+/// What is typed for `watched`: a watch that ends because the partition starts anew, orders that are refused, those that the program wants;
+/// later a look, and the end of it.
 fn watching() -> Vec<Step> {
     vec![
+        step("@ watch me", "\x1dwatch guest 4800000+64K none\nreset guest\nconsole guest\n"),
         step(
             "@ watch me",
             "\x1dwatch guest 4800100+64K none\nwatch guest ffff00000000+64K none\nwatch guest 4800000+64K rw\n\

@@ -351,6 +351,7 @@ struct Things {
     image: PathBuf,
     selftest: PathBuf,
     linux: PathBuf,
+    newer_linux: PathBuf,
 }
 
 impl Things {
@@ -359,6 +360,7 @@ impl Things {
             image: toolchain::build_kernel(Variant::Plain)?,
             selftest: PathBuf::new(),
             linux: PathBuf::new(),
+            newer_linux: PathBuf::new(),
         };
         if runs.iter().any(|run| run.case.selftest.is_some()) {
             things.selftest = toolchain::build_kernel(Variant::Selftest)?;
@@ -370,6 +372,9 @@ impl Things {
         }
         if files.contains(&PackedFile::DebianKernel) {
             things.linux = debian::kernel(debian::Suite::Stable)?;
+        }
+        if files.contains(&PackedFile::NewerDebianKernel) {
+            things.newer_linux = debian::kernel(debian::Suite::Backports)?;
         }
         if files.iter().any(|file| matches!(file, PackedFile::Initramfs { .. })) {
             debian::busybox()?;
@@ -383,6 +388,7 @@ impl Things {
         match file {
             PackedFile::Guest { bin, endian } => program(bin, endian),
             PackedFile::DebianKernel => shell::read(&self.linux),
+            PackedFile::NewerDebianKernel => shell::read(&self.newer_linux),
             PackedFile::Initramfs { init, programs } => {
                 let programs: Result<Vec<_>, Failure> =
                     programs.iter().map(|&bin| Ok((bin, program(bin, Endian::Little)?))).collect();

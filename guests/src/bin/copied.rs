@@ -2,7 +2,8 @@
 //! through translations of its own, one sleeps by its decrementer. Who hears by an interrupt that it is a copy looks who it is now; who is
 //! typed a `q` looks whether it still is who it was. Both then fill all memory with what only they have, and end by themselves.
 //!
-//! `name=` on the command line is the original's name.
+//! `name=` on the command line is the original's name. With `reverted` there it is not copied, but put back to a snapshot: then it is told too
+//! that it is another one, though of the same name.
 #![no_std]
 #![no_main]
 
@@ -139,7 +140,7 @@ fn run(t: &mut Report) {
     }
     t.same("started", team::start_others(other), 3);
     println!("@ at work");
-    let is_copy = loop {
+    let is_another = loop {
         work();
         match interrupt() {
             Some(source) if source == node.source => break true,
@@ -155,11 +156,12 @@ fn run(t: &mut Report) {
     let mut name = [0; 64];
     let name = node.name(&mut name);
     println!("@ named {name} {} {:016x}{:016x}", now.number, now.id[0], now.id[1]);
-    if is_copy {
-        t.is_true("copy-number", now.number != before.number);
-        t.is_true("copy-id", now.id[0] != before.id[0] && now.id[1] != before.id[1]);
-        t.same("copy-count", now.count, 1);
-        t.is_true("copy-name", name != original);
+    if is_another {
+        t.is_true("other-id", now.id[0] != before.id[0] && now.id[1] != before.id[1]);
+        t.same("other-count", now.count, 1);
+        let same = platform::says("reverted");
+        t.equal("other-number", now.number == before.number, same);
+        t.equal("other-name", name == original, same);
     } else {
         t.equal("original", now, before);
         t.equal("original-name", name, original);

@@ -2,7 +2,7 @@
 #![cfg(debug_assertions)]
 
 use crate::order::elsewhere;
-use crate::{Hpte, Page};
+use crate::{Hpte, Page, Reserve};
 
 #[test]
 fn the_order_itself_is_fine() {
@@ -21,6 +21,29 @@ fn the_order_itself_is_fine() {
     entries[0].unlock(first);
     pages[0].unlock(page);
     entries[0].wait();
+}
+
+#[test]
+fn the_reserve_comes_last() {
+    let (entry, page, reserve) = (Hpte::default(), Page::default(), Reserve::default());
+    entry.lock().unwrap();
+    page.lock().unwrap();
+    assert_eq!(reserve.locked(|| 5), Some(5));
+    assert_eq!(reserve.locked(|| 6), Some(6), "it has been let go");
+}
+
+#[test]
+#[should_panic(expected = "waits for Page and holds Reserve")]
+fn a_page_is_not_waited_for_with_the_reserve_in_hand() {
+    let (page, reserve) = (Page::default(), Reserve::default());
+    reserve.locked(|| page.lock());
+}
+
+#[test]
+#[should_panic(expected = "waits for Reserve and holds Reserve")]
+fn nor_is_the_reserve() {
+    let reserve = Reserve::default();
+    reserve.locked(|| reserve.locked(|| ()));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use power::hcall::flags as f;
 use power::slb::SegmentSize;
 use power::{Ea, GuestReal, HostReal, HpteFormat, HpteR, HpteV, PageSize, PteIndex, Status};
 
-use super::world::{DEVICE_I, DEVICE_M, GROUPS, NOWHERE, Va, World, with_world};
+use super::world::{DEVICE_HOST, DEVICE_I, DEVICE_M, GROUPS, NOWHERE, Va, World, with_world};
 use crate::order::elsewhere;
 use crate::*;
 
@@ -70,6 +70,14 @@ fn what_enter_installs() {
             (2 * UNIT, HpteR::M | HpteR::PP0 | 2, V, 6),
             (4 * UNIT, RW, V, 3),
             (4 * UNIT, RO, V, 3),
+            // Whatever the cache attribute, RAM is RAM.
+            (2 * UNIT, HpteR::I | HpteR::G | 2, V, 3),
+            (2 * UNIT, HpteR::W | 3, V, 3),
+            (4 * UNIT, HpteR::I | 2, V, 3),
+            (UNIT, HpteR::I | 3, V, 3),
+            (3 * UNIT, HpteR::I | 2, ABSENT, 2),
+            (5 * UNIT, HpteR::W | 3, ABSENT, 3),
+            (5 * UNIT, RO, ABSENT, 3),
             (3 * UNIT, RW, ABSENT, 2),
             (3 * UNIT, RO, ABSENT, 3),
             (5 * UNIT, RW, ABSENT, 2),
@@ -78,6 +86,8 @@ fn what_enter_installs() {
             (DEVICE_I, HpteR::I | HpteR::G | 2, V, 2),
             (DEVICE_I, HpteR::I | HpteR::M | 3, V, 3),
             (DEVICE_M, RW, V, 2),
+            (DEVICE_M, RO, V, 3),
+            (NOWHERE, HpteR::I | 3, ABSENT, 3),
             (DEVICE_M, HpteR::W | HpteR::I | HpteR::M | 2, V, 2),
         ] {
             let index = enter(w, real, asks).unwrap();
@@ -131,6 +141,79 @@ fn devices_want_their_cache_attribute() {
             assert_eq!(enter(w, real, asks | 2), Err(HptError::Parameter), "{real:#x} {asks:#x}");
         }
     });
+}
+
+/// Write-through and inhibited count separately, SAO as neither; a refusal changes nothing.
+#[test]
+fn every_cache_attribute_of_devices() {
+    const W: u64 = HpteR::W;
+    const I: u64 = HpteR::I;
+    const M: u64 = HpteR::M;
+    each(|w| {
+        for attribute in [0, W, I, W | I] {
+            let mut slots = Slots::new(false);
+            let host = HostReal(DEVICE_HOST);
+            // Bits that are none of a cache attribute do not matter.
+            let kind = SlotKind::Device { host, attribute: attribute | M | HpteR::C };
+            slots.add(Slot { base: GuestReal(NOWHERE), len: UNIT, kind }).unwrap();
+            let mmu = GuestMmu::new(w.mmu.hpt(), &slots);
+            let groups = mmu.hpt().groups_used();
+            for wimg in (0..16).map(|bits| bits << 3) {
+                let asks = if wimg == W | I | M { 0 } else { wimg & (W | I) };
+                let done = mmu.enter(w.m, 0, PteIndex(0x90), HpteV(0x77_0000), HpteR(NOWHERE | wimg | 2));
+                if asks != attribute {
+                    assert_eq!(done, Err(HptError::Parameter), "{attribute:#x} {wimg:#x}");
+                    assert_eq!(mmu.hpt().occupancy(), Occupancy::default());
+                    continue;
+                }
+                let at = done.unwrap();
+                assert_eq!(mmu.hpt().peek(at).unwrap().1.0, DEVICE_HOST | wimg | 2, "as asked");
+                // H_PROTECT changes rights and nothing else.
+                mmu.protect(w.m, 3, at, 0).unwrap();
+                assert_eq!(mmu.hpt().peek(at).unwrap().1.0, DEVICE_HOST | wimg | 3);
+                mmu.protect(w.m, 2, at, 0).unwrap();
+                assert_eq!(mmu.hpt().peek(at).unwrap().1.0, DEVICE_HOST | wimg | 2);
+                assert_eq!(mmu.remove(w.m, 0, at, 0).unwrap().1, HpteR(NOWHERE | wimg | 2));
+            }
+            assert_eq!(mmu.hpt().groups_used(), groups.max(1));
+        }
+    });
+}
+
+#[test]
+fn large_pages_of_devices_need_aligned_ranges() {
+    const M16: u64 = 16 << 20;
+    for format in BOTH {
+        with_world(format, true, |w| {
+            let (_, page) = va(w, PageSize::K64, PageSize::M16);
+            let (v, group) = page.place(false);
+            // (base, host, length, where the page is, is it fine)
+            for (base, host, len, real, fine) in [
+                (NOWHERE, 8 * M16, 2 * M16, NOWHERE, true),
+                (NOWHERE, 8 * M16, 2 * M16, NOWHERE + M16, true),
+                (NOWHERE + UNIT, 8 * M16 + UNIT, 2 * M16, NOWHERE + M16, true),
+                (NOWHERE, 8 * M16 + UNIT, 2 * M16, NOWHERE, false),
+                (NOWHERE, 8 * M16, 2 * M16 - UNIT, NOWHERE + M16, false),
+                (NOWHERE + UNIT, 8 * M16 + UNIT, 2 * M16, NOWHERE, false),
+            ] {
+                let mut slots = Slots::new(true);
+                let kind = SlotKind::Device { host: HostReal(host), attribute: HpteR::I };
+                slots.add(Slot { base: GuestReal(base), len, kind }).unwrap();
+                let mmu = GuestMmu::new(w.mmu.hpt(), &slots);
+                let done = mmu.enter(w.m, 0, group, v, page.r(real, HpteR::I | 2));
+                // The first real address of the page is in no slot: it is not a device's, and too large to be nothing.
+                assert_eq!(done.is_ok(), fine, "{base:#x} {host:#x} {len:#x} {real:#x}");
+                match done {
+                    Ok(at) => {
+                        let r = mmu.hpt().peek(at).unwrap().1.0 & HpteR::RPN & !(M16 - 1);
+                        assert_eq!(r, host + (real - base));
+                        mmu.remove(w.m, 0, at, 0).unwrap();
+                    }
+                    Err(why) => assert_eq!(why, HptError::Parameter),
+                }
+            }
+        });
+    }
 }
 
 #[test]

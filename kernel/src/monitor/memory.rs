@@ -150,14 +150,22 @@ pub fn dirty(partition: &Arc<Partition>, reset: bool, json: bool) -> Result<(), 
         return Err(alloc::format!("{} is {}: try again", partition.name, life.doing.name()));
     }
     let unit = 1u64 << partition.core().slots.unit_shift();
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    let mut count = 0;
+    // Only so many: what a guest does is not to fill the hypervisor's memory.
+    let mut ranges: Vec<(u64, u64)> = Vec::with_capacity(RANGES);
+    let (mut count, mut all, mut end) = (0, 0, 0);
     partition.memory().pages(|pages| {
         pages.dirty(|GuestReal(at)| {
             count += 1;
-            match ranges.last_mut() {
-                Some((start, bytes)) if *start + *bytes == at => *bytes += unit,
-                _ => ranges.push((at, unit)),
+            let follows = at == core::mem::replace(&mut end, at + unit);
+            let goes_on = follows && all > 0;
+            all += u64::from(!goes_on);
+            if !goes_on && ranges.len() < RANGES {
+                ranges.push((at, unit));
+            } else if goes_on
+                && all <= RANGES as u64
+                && let Some((_, bytes)) = ranges.last_mut()
+            {
+                *bytes += unit;
             }
         });
         if reset {
@@ -167,7 +175,7 @@ pub fn dirty(partition: &Arc<Partition>, reset: bool, json: bool) -> Result<(), 
     drop(life);
     if !ranges.is_empty() {
         let mut table = Table::new(&["start", "bytes"]);
-        for (start, bytes) in ranges.iter().take(RANGES) {
+        for (start, bytes) in &ranges {
             table.row([Value::Hex(*start), Value::Bytes(*bytes)]);
         }
         table.print(json, &mut Paper::new());
@@ -175,8 +183,8 @@ pub fn dirty(partition: &Arc<Partition>, reset: bool, json: bool) -> Result<(), 
     let record = named(&partition.name)
         .field("pages", Value::Number(count))
         .field("bytes", Value::Bytes(count * unit))
-        .field("ranges", Value::Number(ranges.len() as u64));
-    let (shown, all) = (ranges.len().min(RANGES), ranges.len());
+        .field("ranges", Value::Number(all));
+    let shown = ranges.len();
     say(
         json,
         record,

@@ -2,6 +2,8 @@
 //! the crate `paging`; here is the host under it.
 #![allow(unsafe_code)] // works on the linear map by real addresses, for which the page states vouch
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use hpt::AccessKind;
 use paging::{Context, Error, Host, Outcome, Paging, Shares};
 use power::{GuestReal, HostReal};
@@ -17,11 +19,14 @@ pub struct HostMemory;
 pub type Pages<'a> = paging::Memory<'a, HostMemory, VirtualMode>;
 
 /// The doublewords of memory that belongs to a partition, or is shared.
-fn words<'a>(at: HostReal, len: u64) -> &'a [u64] {
-    // SAFETY: `paging` passes units of memory that it has from here and has not given back, so all of it is mapped and aligned. A guest
-    // that still writes to it makes the answer meaningless and no more: any bits are a valid number.
-    unsafe { core::slice::from_raw_parts(at.ea() as *const u64, (len / 8) as usize) }
+fn words<'a>(at: HostReal, len: u64) -> &'a [AtomicU64] {
+    // SAFETY: `paging` passes units of memory that it has from here and has not given back, so all of it is mapped and aligned. A guest may
+    // still write to it.
+    unsafe { core::slice::from_raw_parts(at.ea() as *const AtomicU64, (len / 8) as usize) }
 }
+
+/// How many are looked at in one go: the loop costs more than they do otherwise.
+const RUN: usize = 16;
 
 impl Host for HostMemory {
     fn allocate(&self, bytes: u64) -> Option<HostReal> {
@@ -43,20 +48,20 @@ impl Host for HostMemory {
     }
 
     fn same(&self, a: HostReal, b: HostReal, len: u64) -> bool {
-        // Sixteen at a time: the loop costs more than the comparison otherwise.
-        words(a, len).chunks(16).zip(words(b, len).chunks(16)).all(|(a, b)| {
-            a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
-        })
+        let differ = |(a, b): (&AtomicU64, &AtomicU64)| a.load(Ordering::Relaxed) ^ b.load(Ordering::Relaxed);
+        let mut runs = words(a, len).chunks(RUN).zip(words(b, len).chunks(RUN));
+        runs.all(|(a, b)| a.iter().zip(b).map(differ).fold(0, |any, bits| any | bits) == 0)
     }
 
     fn is_zero(&self, at: HostReal, len: u64) -> bool {
-        words(at, len).chunks(16).all(|words| words.iter().fold(0, |any, word| any | word) == 0)
+        let mut runs = words(at, len).chunks(RUN);
+        runs.all(|run| run.iter().fold(0, |any, word| any | word.load(Ordering::Relaxed)) == 0)
     }
 
     fn hash(&self, at: HostReal, len: u64) -> u64 {
         // Only finds candidates: they are compared byte by byte.
         words(at, len).iter().fold(0, |hash: u64, word| {
-            (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            (hash.rotate_left(5) ^ word.load(Ordering::Relaxed)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         })
     }
 

@@ -59,7 +59,9 @@ fn exchange(partition: &Partition) -> Status {
     // What is kept of the old table does not fit the new one.
     snapshot::drop_kept(partition);
     let core = partition.core();
-    if let Err(why) = next.provide(core.hpt().groups_used()) {
+    // In a longer table each of the entries that come along may have a group of its own.
+    let groups = (core.hpt().occupancy().bolted).min(next.hpt().len() as usize >> 3);
+    if let Err(why) = next.provide(groups) {
         log!("{}: {why}", partition.name);
         return Status::NO_MEM;
     }

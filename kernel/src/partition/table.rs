@@ -28,7 +28,8 @@ impl Drop for Block {
 /// longer than the slice.
 pub fn table<T: 'static>(n: u64, what: &str) -> Result<(&'static [T], Block), String> {
     let bytes = (n * size_of::<T>() as u64).next_multiple_of(frames::FRAME);
-    let at = host::allocate_for_guest(bytes).ok_or_else(|| format!("no memory for {what}, {} KiB", bytes >> 10))?;
+    let at = host::allocate_for_guest(bytes)
+        .ok_or_else(|| format!("no memory for {what}, {} KiB", bytes >> 10))?;
     // SAFETY: a new block of that size, aligned to it; the types that tables are made of here say that zeroes are valid.
     unsafe {
         host::zero(at, bytes);

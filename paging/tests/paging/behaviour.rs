@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use hpt::AccessKind::{Execute, Read, Write};
 use hpt::{PageState, Protection};
 use paging::{
-    AtomicU32, Change, Context, Error, Host, Id, Merger, Outcome, ProtectError, Shares, Step, Stretch,
-    Touched, What,
+    AtomicU32, Change, Context, Error, Host, Id, Merger, Outcome, Paging, ProtectError, Shares, Step,
+    Stretch, Touched, What,
 };
 use power::{Ea, GuestReal, HostReal, HpteFormat};
 
-use super::guest::{Access_, DEVICE, Guest};
+use super::guest::{DEVICE, Got, Guest};
 use super::host::{CELLS, SimHost, UNIT};
 use super::world::Listener;
 
@@ -25,12 +25,12 @@ fn guest() -> Guest {
 }
 
 fn store(guest: &Guest, host: &SimHost, page: usize, value: u64) {
-    assert_eq!(guest.access(host, page, 0, Write, 1, value), Access_::Done(value));
+    assert_eq!(guest.access(host, page, 0, Write, 1, value), Got::Done(value));
 }
 
 fn load(guest: &Guest, host: &SimHost, page: usize) -> u64 {
     match guest.access(host, page, 0, Read, 1, 0) {
-        Access_::Done(value) => value,
+        Got::Done(value) => value,
         other => panic!("{other:?}"),
     }
 }
@@ -148,7 +148,7 @@ fn reading_never_unshares_and_a_store_copies() {
     host.reserve.set(4);
     store(&a, &host, 1, 98);
     assert_eq!((host.free_blocks(), host.copies.get()), (4, 1));
-    assert_eq!(a.access(&host, 0, 0, Write, 0, 1), Access_::Failed(Error::Exhausted));
+    assert_eq!(a.access(&host, 0, 0, Write, 0, 1), Got::Failed(Error::Exhausted));
     assert_eq!((load(&a, &host, 0), load(&b, &host, 0)), (10, 10));
     b.memory(&host).discard_all();
     store(&a, &host, 0, 97);
@@ -165,15 +165,15 @@ fn the_limit_is_on_all_memory_but_the_zero_page() {
     // What it has it can go on using, shared or not.
     store(&a, &host, 0, 1);
     assert_eq!(load(&a, &host, 4), 0);
-    assert_eq!(a.access(&host, 4, 0, Write, 0, 1), Access_::Failed(Error::Limit));
-    assert_eq!(a.access(&host, 5, 0, Write, 0, 1), Access_::Failed(Error::Limit));
+    assert_eq!(a.access(&host, 4, 0, Write, 0, 1), Got::Failed(Error::Limit));
+    assert_eq!(a.access(&host, 5, 0, Write, 0, 1), Got::Failed(Error::Limit));
     a.memory(&host).discard(a.real(1)).unwrap();
     store(&a, &host, 5, 1);
-    assert_eq!(a.access(&host, 4, 0, Write, 0, 1), Access_::Failed(Error::Limit));
+    assert_eq!(a.access(&host, 4, 0, Write, 0, 1), Got::Failed(Error::Limit));
     // A failure of the host is not charged.
     a.paging.set_limit(4 * UNIT);
     host.reserve.set(8);
-    assert_eq!(a.access(&host, 4, 0, Write, 0, 1), Access_::Failed(Error::Exhausted));
+    assert_eq!(a.access(&host, 4, 0, Write, 0, 1), Got::Failed(Error::Exhausted));
     assert_eq!(a.paging.charged(), 3);
 }
 
@@ -296,6 +296,14 @@ fn a_fault_asks_those_whose_limit_it_breaks() {
     assert_eq!(memory.rearm(id, DEVICE), Err(ProtectError::Unknown));
     assert_eq!(fault(Write), Outcome::Emulate);
     assert_eq!(memory.fault(DEVICE, Write, &context), Outcome::Failed(Error::NoRam));
+    // Lifted for a while without being asked.
+    let told = heard(&first).len();
+    assert_eq!(memory.disarm(id, at), Ok(()));
+    assert_eq!(memory.disarm(id, g.real(2)), Err(ProtectError::Unknown));
+    assert_eq!((fault(Write), heard(&first).len()), (Outcome::Retry, 0));
+    assert_eq!(g.protection(0), Protection::ReadOnly, "lifted elsewhere");
+    assert_eq!(memory.rearm(id, at), Ok(()));
+    assert_eq!((fault(Write), told), (Outcome::Emulate, 1));
 }
 
 #[test]
@@ -502,6 +510,8 @@ fn a_stale_table_does_no_harm() {
     let again = |merger: &mut Merger| (0..2).for_each(|_| pass(merger, &host, &[&a]));
     again(&mut merger);
     assert_eq!((a.view(0).state(), merger.figures().first), (PageState::Shared, 3));
+    again(&mut merger);
+    assert_eq!(merger.figures().first, 3, "known already");
     // The first of its kind is its own: a store takes it back where it is.
     store(&a, &host, 0, 55);
     assert_eq!((host.copies.get(), host.shares().count(a.view(0).host().unwrap())), (0, 0));
@@ -546,4 +556,43 @@ fn a_step_is_bounded_and_goes_on_where_it_was() {
     assert_eq!(host.hashes.get(), hashes + 1);
     assert_eq!(step(3), Step { looked: 3, done: true });
     assert_eq!(merger.figures().first, 3);
+    // Where there is nothing, it does not go on for ever either.
+    let empty = Guest::new(HpteFormat::V3_0, false, 150, u64::MAX);
+    let mut step = |budget| merger.step(1, &empty.memory(&host), budget).unwrap();
+    assert_eq!([step(1), step(1), step(1)].map(|step| step.done), [false, false, true]);
+    assert_eq!(step(3), Step { looked: 0, done: true });
+}
+
+#[test]
+fn more_ram_than_a_partition_was_to_have_is_not_used() {
+    let host = SimHost::new(4);
+    let mut g = Guest::new(HpteFormat::V3_0, false, 70, u64::MAX);
+    g.paging = Paging::new(64, u64::MAX).unwrap();
+    let memory = g.memory(&host);
+    // The upper half was added first, so the last pages are in the middle.
+    assert_eq!(memory.touch(g.real(28), Write), Ok(Touched::Usable));
+    assert_eq!(memory.touch(g.real(29), Write), Err(Error::NoRam));
+    memory.discard_all();
+    assert_eq!((memory.figures().absent, host.free_blocks()), (64, 4));
+    g.mmu().populate(g.real(29), PageState::Private, host.allocate(UNIT).unwrap()).unwrap();
+    let mut merger = Merger::new(4).unwrap();
+    assert_eq!(merger.step(0, &memory, 100), Ok(Step { looked: 0, done: true }));
+}
+
+#[test]
+fn a_full_table_loses_what_is_stale_first() {
+    let host = SimHost::new(20);
+    let (a, b, mut merger) = (guest(), guest(), Merger::new(4).unwrap());
+    (0..4).for_each(|page| store(&a, &host, page, 10 + page as u64));
+    (0..2).for_each(|_| pass(&mut merger, &host, &[&a]));
+    a.memory(&host).discard(a.real(2)).unwrap();
+    store(&a, &host, 4, 14);
+    (0..2).for_each(|_| pass(&mut merger, &host, &[&a]));
+    for page in [0, 1, 3, 4] {
+        store(&b, &host, page, 10 + page as u64);
+    }
+    (0..2).for_each(|_| {
+        merger.step(1, &b.memory(&host), 100).unwrap();
+    });
+    assert_eq!((merger.figures().first, merger.figures().merged), (5, 4));
 }

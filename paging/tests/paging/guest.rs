@@ -32,7 +32,7 @@ pub struct Guest {
 
 /// What came of an access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access_ {
+pub enum Got {
     Done(u64),
     Reflected,
     Failed(Error),
@@ -145,8 +145,8 @@ impl Guest {
         kind: AccessKind,
         cell: usize,
         value: u64,
-    ) -> Access_ {
-        let Some(index) = self.entries[page][which] else { return Access_::NotMapped };
+    ) -> Got {
+        let Some(index) = self.entries[page][which] else { return Got::NotMapped };
         let store = kind == AccessKind::Write;
         let (slb, offset) = Guest::va(page, which);
         let within = (cell * (0x1_0000 / CELLS)) as u64;
@@ -163,12 +163,12 @@ impl Guest {
         let memory = self.memory(host);
         for _ in 0..8 {
             let cause = match self.hardware(index, kind) {
-                Ok(at) => return Access_::Done(use_it(HostReal(at.0 + within))),
+                Ok(at) => return Got::Done(use_it(HostReal(at.0 + within))),
                 Err(cause) => cause,
             };
             let escalation = match self.mmu().triage(&Fault { access, cause }) {
                 Triage::Retry => continue,
-                Triage::Reflect(_) => return Access_::Reflected,
+                Triage::Reflect(_) => return Got::Reflected,
                 Triage::Escalate(escalation) => escalation,
             };
             match self.mmu().resolve(&Sim, &escalation, kind) {
@@ -179,14 +179,14 @@ impl Guest {
             let context = Context { ea: Some(access.ea), ..Context::default() };
             match memory.fault(real, kind, &context) {
                 Outcome::Retry => {}
-                Outcome::Failed(error) => return Access_::Failed(error),
+                Outcome::Failed(error) => return Got::Failed(error),
                 Outcome::Emulate => {
                     return match memory.reach(real, kind, None, |at, left| {
                         assert_eq!(left, self.unit() - within);
                         use_it(at)
                     }) {
-                        Ok(value) => Access_::Done(value),
-                        Err(error) => Access_::Failed(error),
+                        Ok(value) => Got::Done(value),
+                        Err(error) => Got::Failed(error),
                     };
                 }
             }

@@ -11,7 +11,7 @@ use hpt::{AccessKind, PageState, PageView, Protection};
 use paging::{Answer, Change, Context, Error, Id, Merger, Notifier, ProtectError, What};
 use power::{GuestReal, HostReal, HpteFormat};
 
-use super::guest::{Access_, Guest};
+use super::guest::{Got, Guest};
 use super::host::{CELLS, Contents, SimHost, UNIT};
 
 pub const GUESTS: usize = 3;
@@ -215,12 +215,12 @@ impl World {
         let got = self.guests[g].access(&self.host, page, which, kind, cell, value);
         let store = kind == AccessKind::Write;
         match got {
-            Access_::NotMapped => return,
-            Access_::Reflected => {
+            Got::NotMapped => return,
+            Got::Reflected => {
                 assert!(which == 1 && store);
                 return;
             }
-            Access_::Done(got) => {
+            Got::Done(got) => {
                 assert!(which == 0 || !store);
                 self.done(g, page, store, cell, got);
                 self.saw(if store { "store" } else { "load" });
@@ -229,7 +229,7 @@ impl World {
                     "a load unshared"
                 );
             }
-            Access_::Failed(error) => self.failed(g, error),
+            Got::Failed(error) => self.failed(g, error),
         }
         if limited {
             self.saw("fault");
