@@ -48,13 +48,8 @@ impl Counter {
     /// In problem state, through translations of its own.
     pub fn translated(index: usize) -> Counter {
         let number = index as u64;
-        let segment = Segment {
-            ea: 0x7000_0000,
-            vsid: 0x700 + number,
-            size: SegmentSize::M256,
-            base: K4,
-            flags: 0,
-        };
+        let segment =
+            Segment { ea: 0x7000_0000, vsid: 0x700 + number, size: SegmentSize::M256, base: K4, flags: 0 };
         segment.install(space::FREE_SLOT + 1);
         let mut counter = Counter::real(index);
         for page in [0, NUMBER] {

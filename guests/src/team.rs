@@ -91,6 +91,14 @@ pub fn cede(ticks: u64) -> Vector {
     c.vector()
 }
 
+/// H_CEDE for so many ticks. Was it the decrementer that ended it, and not before its time? Where instructions are not counted, QEMU
+/// may be late with the interrupt itself: the call is back before.
+pub fn doze(ticks: u64) -> bool {
+    let start = timebase();
+    let ended = cede(ticks);
+    timebase() - start >= ticks && matches!(ended, Vector::DECREMENTER | Vector::SYSTEM_CALL)
+}
+
 /// H_CEDE until the timebase says so, whatever else happens.
 pub fn sleep_until(time: u64) {
     loop {

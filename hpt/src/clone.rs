@@ -27,14 +27,13 @@ impl GuestMmu<'_> {
         for (host, was_shared) in self.all_pages().filter_map(Page::share_quiesced) {
             each(host, was_shared);
         }
-        for (group, word) in self.hpt.all() {
-            let Some(revs) = word.0.get() else { continue };
+        self.hpt.groups_with_entries().for_each(|(_, group, revs)| {
             for slot in 0..GROUP {
                 if group.0[slot].v.load_raw(Ordering::Relaxed) & VALID != 0 {
                     self.reduce_quiesced(&group.0[slot], &revs.0[slot]);
                 }
             }
-        }
+        });
         fence(Ordering::SeqCst);
     }
 
@@ -66,16 +65,16 @@ impl GuestMmu<'_> {
             }
         }
         let mut groups = reserve.groups.feed();
-        for ((group, word), (copy, copy_word)) in self.hpt.all().zip(new.hpt.all()) {
-            let Some(revs) = word.0.get() else { continue };
-            let Some(copy_revs) = groups.take() else { break };
+        self.hpt.groups_with_entries().for_each(|(n, group, revs)| {
+            // Both are there: there are as many groups, and enough in the reserve.
+            let (Some((copy, copy_word)), Some(copy_revs)) = (new.hpt.at(n), groups.take()) else { return };
             copy_word.0.set(Some(copy_revs), true);
             for slot in 0..GROUP {
                 if group.0[slot].v.load_raw(Ordering::Relaxed) & IN_USE != 0 {
                     self.clone_entry((&group.0[slot], &revs.0[slot]), (&copy.0[slot], &copy_revs.0[slot]));
                 }
             }
-        }
+        });
         drop(groups);
         fence(Ordering::SeqCst);
         Ok(())

@@ -17,6 +17,7 @@
 
 pub mod access;
 pub mod backing;
+pub mod bytes;
 pub mod clone;
 pub mod entry;
 pub mod error;

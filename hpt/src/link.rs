@@ -43,6 +43,12 @@ impl<T> Link<T> {
         unsafe { word.as_ref() }
     }
 
+    /// Its bits: all zero when it refers to nothing.
+    #[inline(always)]
+    pub(crate) fn bits(&self) -> usize {
+        self.0.load(Ordering::Relaxed).addr()
+    }
+
     /// Refers to this from now on.
     pub(crate) fn set(&self, to: Option<&'static T>, flag: bool) {
         let word = to.map_or(core::ptr::null_mut(), |to| core::ptr::from_ref(to).cast_mut());

@@ -52,18 +52,25 @@ impl<T: Default, const N: usize> Default for Block<T, N> {
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct LogEntry {
+    /// Twice its number, and 1 for a new one.
     group: AtomicU64,
     /// Both dwords in the 2.07 layout; zeroes for an entry not in use.
     entries: [(AtomicU64, AtomicU64); GROUP],
 }
 
 impl LogEntry {
-    pub(crate) fn set_group(&self, group: u64) {
-        self.group.store(group, Ordering::Relaxed);
+    /// Its number; `new`: it had no part in the reverse map.
+    pub(crate) fn set_group(&self, group: u64, new: bool) {
+        self.group.store(group << 1 | u64::from(new), Ordering::Relaxed);
     }
 
     pub(crate) fn group(&self) -> u64 {
-        self.group.load(Ordering::Relaxed)
+        self.group.load(Ordering::Relaxed) >> 1
+    }
+
+    /// Had it no part in the reverse map?
+    pub(crate) fn is_new(&self) -> bool {
+        self.group.load(Ordering::Relaxed) & 1 != 0
     }
 
     pub(crate) fn set(&self, slot: usize, v: HpteV, r: HpteR) {
@@ -174,14 +181,27 @@ impl<T, const N: usize> Stock<T, N> {
 
     /// Nothing has been taken.
     pub(crate) fn reset(&self) {
+        self.rewind(0);
+    }
+
+    /// Only the first `kept` items have been taken, at most.
+    pub(crate) fn rewind(&self, kept: u32) {
+        let kept = kept.min(self.taken());
+        let mut rest = kept as usize;
+        self.current.set(None, false);
         let mut at = self.first.get();
         while let Some(block) = at {
-            block.used.store(0, Ordering::Relaxed);
+            let used = rest.min(N);
+            rest = rest.wrapping_sub(used);
+            block.used.store(used as u32, Ordering::Relaxed);
+            if used < N && self.current.get().is_none() {
+                self.current.set(Some(block), false);
+            }
             at = block.next.get();
         }
-        self.current.set(self.first.get(), false);
-        self.left.store(self.left().wrapping_add(self.taken()), Ordering::Relaxed);
-        self.taken.store(0, Ordering::Relaxed);
+        let back = self.taken().wrapping_sub(kept);
+        self.left.store(self.left().wrapping_add(back), Ordering::Relaxed);
+        self.taken.store(kept, Ordering::Relaxed);
     }
 }
 
@@ -219,6 +239,8 @@ pub struct Reserve {
     lock: AtomicU32,
     /// 1: the guest's changes are logged ([`crate::snapshot`]).
     frozen: AtomicU32,
+    /// How many groups had a part in the reverse map when the table was frozen.
+    known: AtomicU32,
     pub(crate) groups: Stock<RevGroup, { PER_BLOCK.0 }>,
     pub(crate) log: Stock<LogEntry, { PER_BLOCK.1 }>,
 }
@@ -235,6 +257,7 @@ impl Reserve {
         Reserve {
             lock: AtomicU32::new(0),
             frozen: AtomicU32::new(0),
+            known: AtomicU32::new(0),
             groups: Stock::new(),
             log: Stock::new(),
         }
@@ -284,5 +307,12 @@ impl Reserve {
 
     pub(crate) fn set_frozen(&self, frozen: bool) {
         self.frozen.store(frozen.into(), Ordering::Relaxed);
+        self.known.store(self.groups.taken(), Ordering::Relaxed);
+    }
+
+    /// The log is empty, and what the reverse map has got since the table was frozen is given back: nobody refers to it.
+    pub(crate) fn rewind(&self) {
+        self.log.reset();
+        self.groups.rewind(self.known.load(Ordering::Relaxed));
     }
 }

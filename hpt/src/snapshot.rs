@@ -39,7 +39,7 @@ impl Hpt<'_> {
             }
             if reserve.is_frozen() {
                 let log = reserve.log.take().ok_or(HptError::TooHard)?;
-                log.set_group(index.0 >> 3);
+                log.set_group(index.0 >> 3, known.is_none());
                 for (slot, hpte) in group.0.iter().enumerate() {
                     let rev = known.and_then(|revs| revs.0.get(slot));
                     let (v, r) = rev.map_or((HpteV(0), HpteR(0)), |rev| self.seen_by_guest(hpte, rev));
@@ -116,7 +116,7 @@ impl GuestMmu<'_> {
     pub fn revert(&self) {
         if let Some(reserve) = self.hpt.reserve() {
             reserve.log.each(|saved| self.revert_group(saved));
-            reserve.log.reset();
+            reserve.rewind();
             fence(Ordering::SeqCst);
         }
     }
@@ -145,7 +145,13 @@ impl GuestMmu<'_> {
                 self.install_quiesced(&entry, v, r);
             }
         }
-        word.0.flag(false);
+        if saved.is_new() {
+            // It is empty, and gives back what it got: else the reverse map would grow each time.
+            revs.reset();
+            word.0.set(None, false);
+        } else {
+            word.0.flag(false);
+        }
     }
 
     /// Adds R and C of an entry to its page, and clears them for the hardware. Nobody uses the entry.

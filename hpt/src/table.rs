@@ -294,14 +294,21 @@ impl<'a> Hpt<'a> {
         sum
     }
 
-    /// The groups that have a part in the reverse map, in order, with their number: all that have entries.
+    /// The groups that have a part in the reverse map, in order, with their number: all that have entries. Where there are none for a while, that
+    /// costs two instructions for each.
     pub(crate) fn groups_with_entries(&self) -> impl Iterator<Item = (usize, &'a Pteg, &'static RevGroup)> {
-        self.all().enumerate().filter_map(|(n, (group, word))| Some((n, group, word.0.get()?)))
+        const RUN: usize = 16;
+        let runs = self.groups.chunks(RUN).zip(self.rev.chunks(RUN)).enumerate();
+        let used = runs.filter(|(_, (_, words))| words.iter().fold(0, |any, word| any | word.0.bits()) != 0);
+        used.flat_map(|(run, (groups, words))| {
+            let each = groups.iter().zip(words).enumerate();
+            each.filter_map(move |(n, (group, word))| Some((run * RUN + n, group, word.0.get()?)))
+        })
     }
 
-    /// All groups, with their words of the reverse map.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&'a Pteg, &'a RevWord)> {
-        self.groups.iter().zip(self.rev)
+    /// A group, with its word of the reverse map.
+    pub(crate) fn at(&self, n: usize) -> Option<(&'a Pteg, &'a RevWord)> {
+        Some((self.groups.get(n)?, self.rev.get(n)?))
     }
 
     /// The words of the reverse map.

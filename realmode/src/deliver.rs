@@ -49,10 +49,9 @@ pub fn inject_saved(vcpu: &mut Vcpu, vector: Vector, cause: u64) {
 fn enter_handler(vcpu: &mut Vcpu, vector: Vector, cause: u64) -> (u64, u64) {
     let (pc, msr) = (vcpu.pc, vcpu.msr());
     let lpcr = Lpcr::from_bits_retain(vcpu.lpcr);
-    let mut new = Msr::SF | (msr & Msr::ME);
-    if vector == Vector::MACHINE_CHECK {
-        new.remove(Msr::ME);
-    }
+    // ME stays on, whatever the architecture says of machine checks: a guest could not set it again, and with it off the
+    // next one that a device of its makes stops the machine.
+    let mut new = Msr::SF | Msr::ME;
     new.set(Msr::LE, lpcr.contains(Lpcr::ILE));
     vcpu.pc = vector.0;
     let both = Msr::IR | Msr::DR;

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+mod copy_cases;
 mod device_cases;
 mod guest_cases;
 mod host_cases;
@@ -253,6 +254,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(host_cases::cases());
     all.extend(memory_cases::cases());
     all.extend(device_cases::cases());
+    all.extend(copy_cases::cases());
     all
 }
 

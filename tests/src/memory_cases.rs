@@ -67,6 +67,42 @@ fn watched(t: &Transcript) -> Result<(), String> {
     )
 }
 
+/// A watched partition is copied, and put back to a snapshot: it goes on being watched, and its copy is not.
+fn copying() -> Vec<Step> {
+    vec![
+        step(
+            "@ watch me",
+            "\x1dwatch guest 4800000+64K none\nwatch guest 4840000+64K ro\nwatch guest 4880000+64K none\n\
+             clone guest other\nsnapshot guest\nrevert guest\n",
+        ),
+        step("guest: back at its snapshot", "console other\nx"),
+        step("@ unwatch me", "x"),
+        // Alone now: nobody comes between a reservation and its store, which would then be told too.
+        step("partition other switched itself off", "\x1dconsole guest\nx"),
+        step("@ unwatch me", "\x1dwatch guest off\nconsole guest\nx"),
+    ]
+}
+
+/// Both did the same, and of one of them it was told.
+fn copied(t: &Transcript) -> Result<(), String> {
+    if let Some(check) = t.checks().into_iter().find(|check| check.outcome.is_err()) {
+        return Err(format!("{}: {:?}", check.name, check.outcome));
+    }
+    let (expected, (lines, _)) = (t.records("expect").collect::<Vec<_>>(), told(t));
+    let (other, guest) = expected.split_at(expected.len() / 2);
+    if guest.is_empty() || other != guest || t.records("done").count() != 2 {
+        return Err("the two did not do the same".into());
+    }
+    if t.contains(" other: watch: ") {
+        return Err("the copy is watched".into());
+    }
+    match guest.iter().zip(&lines).find(|(want, told)| want != told) {
+        Some((want, told)) => Err(format!("an access was told as {told:?}, not as {want:?}")),
+        None if lines.len() < guest.len() => Err(format!("{} of {} were told", lines.len(), guest.len())),
+        None => Ok(()),
+    }
+}
+
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let watch = |name, endian| Case {
@@ -76,7 +112,11 @@ pub fn cases() -> Vec<Case> {
         judge: watched,
         ..Case::guest(name, "watched", endian)
     };
-    vec![watch("watched-le", Endian::Little), watch("watched-be", Endian::Big)]
+    vec![
+        watch("watched-le", Endian::Little),
+        watch("watched-be", Endian::Big),
+        Case { script: copying(), judge: copied, ..watch("watched-copy", Endian::Little) },
+    ]
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::{Case, Endian, Machine, PackedFile, Source, Step, Transcript};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-type Judge = fn(&Transcript) -> Result<(), String>;
+pub(crate) type Judge = fn(&Transcript) -> Result<(), String>;
 
 const POWER8: &[Machine] = &[Machine::PowerNv8];
 const POWER9: &[Machine] = &[Machine::PowerNv9];
@@ -18,7 +18,7 @@ fn one(name: &'static str, bin: &'static str, vcpus: u32, smp: (u32, u32)) -> Ca
 }
 
 /// Partitions of a manifest, on two CPUs.
-fn many(
+pub(crate) fn many(
     name: &'static str,
     manifest: &'static str,
     files: &'static [(&'static str, PackedFile)],
@@ -33,7 +33,7 @@ fn many(
     }
 }
 
-const fn little(bin: &'static str) -> PackedFile {
+pub(crate) const fn little(bin: &'static str) -> PackedFile {
     PackedFile::Guest { bin, endian: Endian::Little }
 }
 
@@ -43,8 +43,9 @@ macro_rules! table {
         concat!("[[partition]]\nname = \"", $name, "\"\nkernel = \"", $kernel, "\"\n", $rest, "\n")
     };
 }
+pub(crate) use table;
 
-fn step(expect: &'static str, send: &'static str) -> Step {
+pub(crate) fn step(expect: &'static str, send: &'static str) -> Step {
     Step { expect, send }
 }
 
@@ -166,7 +167,7 @@ fn let_go(names: &[&str]) -> Vec<Step> {
 }
 
 /// So many partitions counted their checks, and none failed.
-fn all_ended_well(t: &Transcript, partitions: usize) -> Result<(), String> {
+pub(crate) fn all_ended_well(t: &Transcript, partitions: usize) -> Result<(), String> {
     let failed: Vec<String> =
         t.checks().into_iter().filter_map(|c| Some(format!("{}: {}", c.name, c.outcome.err()?))).collect();
     if !failed.is_empty() {
@@ -320,7 +321,7 @@ fn cycles() -> Vec<Step> {
 }
 
 /// All answers of `memory --json` have the same amount free, and there are two at least.
-fn same_memory(t: &Transcript) -> Result<(), String> {
+pub(crate) fn same_memory(t: &Transcript) -> Result<(), String> {
     let free = |line: &str| line.split_once("\"free\":")?.1.split([',', '}']).next()?.parse::<u64>().ok();
     let answers: Vec<u64> = t.text.lines().filter_map(free).collect();
     match answers.as_slice() {

@@ -1,12 +1,13 @@
 //! Memory like that of others, to be merged with it: patterns that each such partition has, zeroes that were stored, pages of its own, and pages
 //! that change all the time. Each time that it is typed a byte it looks whether all is as it was, and says so; after the first time
-//! it stores to some of what has been merged, after the second one to all. `name=` on the command line makes it different.
+//! it stores to some of what has been merged, after the second one to all. `name=` on the command line makes it different; with
+//! `sleeps` it sleeps for some seconds before the first look, and waits once more.
 #![no_std]
 #![no_main]
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use guests::copies::hold;
-use guests::cpu::TB_HZ;
+use guests::cpu::{TB_HZ, timebase};
 use guests::mem::{read64, write64};
 use guests::{Hcall, Report, platform, status, team};
 
@@ -77,6 +78,10 @@ fn run(t: &mut Report) {
     (PATTERN + ZERO..PATTERN + ZERO + OWN).for_each(|n| fill(n, |at| own << 32 | n << 16 | at));
     t.same("started", team::start_others(busy), 1);
     hold("first");
+    if platform::says("sleeps") {
+        team::sleep_until(timebase() + 8 * TB_HZ);
+        hold("slept");
+    }
     look(t, own, 0);
     let changed = |n: u64, at: u64| if at == 0x1000 { own << 16 | n } else { pattern(n, at) };
     (0..SOME).for_each(|n| write64(page(n) + 0x1000, changed(n, 0x1000)));
@@ -91,8 +96,10 @@ fn run(t: &mut Report) {
         write64(page(n) + 0x1008, own << 16 | n);
     }
     hold("third");
-    let now = |n: u64| read64(page(n) + 0x1008) == own << 16 | n && read64(page(n) + 0x1010) == 
-        if n < PATTERN { pattern(n, 0x1010) } else { 0 };
+    let now = |n: u64| {
+        read64(page(n) + 0x1008) == own << 16 | n
+            && read64(page(n) + 0x1010) == if n < PATTERN { pattern(n, 0x1010) } else { 0 }
+    };
     t.is_true("all-stored", (0..PATTERN + ZERO).all(now));
     t.is_true("busy", ROUND.load(SeqCst) > 100);
     t.is_true("busy-in-order", !WRONG.load(SeqCst));

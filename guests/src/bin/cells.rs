@@ -118,9 +118,8 @@ impl Cell {
     }
 
     fn enter(&mut self) {
-        self.entries = [self.ea(), self.ea() + (ALIAS - EA)].map(|ea| {
-            SEGMENT.enter(ea + CODE_AT, self.ra() + CODE_AT, K4, self.asked.r).expect("an entry")
-        });
+        self.entries = [self.ea(), self.ea() + (ALIAS - EA)]
+            .map(|ea| SEGMENT.enter(ea + CODE_AT, self.ra() + CODE_AT, K4, self.asked.r).expect("an entry"));
     }
 
     /// How often each check of it failed shows with its name.

@@ -10,7 +10,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use guests::copies::{Identity, identity};
 use guests::counting::Counter;
-use guests::cpu::{TB_HZ, timebase};
+use guests::cpu::TB_HZ;
 use guests::mem::{is_filled, read8, read64, write64};
 use guests::team::{self, MAX};
 use guests::{Hcall, Report, hcall, platform, println, rtas, space, status};
@@ -34,10 +34,7 @@ fn other(index: u64) -> ! {
     loop {
         let fine = match index {
             COUNTS => counter.go(500),
-            SLEEPS => {
-                let start = timebase();
-                team::cede(TB_HZ / 5000) == Vector::DECREMENTER && timebase() - start >= TB_HZ / 5000
-            }
+            SLEEPS => team::doze(TB_HZ / 5000),
             // An IPI: nothing else interrupts it.
             _ => team::cede(u64::MAX) == Vector::EXTERNAL && team::accept() == 0xff00_0000 | team::IPI,
         };

@@ -97,7 +97,8 @@ fn other(_: u64) -> ! {
     status(Hcall::CPPR, &[0xff]);
     THEIRS.install(FREE_SLOT);
     mtspr::<{ spr::DEC }>(0x7fff_ffff);
-    let at = place_at(THEIR_CODE, &[ld(5, 0x2000, 3), insn::addi(5, 5, 1), std(5, 0x2000, 3), 0x4200_fff4, sc(0)]);
+    let at =
+        place_at(THEIR_CODE, &[ld(5, 0x2000, 3), insn::addi(5, 5, 1), std(5, 0x2000, 3), 0x4200_fff4, sc(0)]);
     write64(at + 0x2000, 0);
     let mut want = 0;
     loop {

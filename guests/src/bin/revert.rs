@@ -80,7 +80,9 @@ fn memory(t: &mut Report) {
             && read64(page + PAGE) == 0
             && u64::from_be(read64(page + 2 * PAGE)) == 0xbad
             && read64(WRITTEN + 3 * PAGE) == 0x5a5a_5a5a_5a5a_5a5a;
-        u64::from(!stored) + u64::from(!changed) + 16 * by_calls.map(|s| u64::from(s.0 != 0)).iter().sum::<u64>()
+        u64::from(!stored)
+            + u64::from(!changed)
+            + 16 * by_calls.map(|s| u64::from(s.0 != 0)).iter().sum::<u64>()
     });
     t.same("memory-was-changed", wrong, 0);
     let whole = |at| {
@@ -115,7 +117,9 @@ fn table(t: &mut Report) {
     let ra = |n: usize| WRITTEN + (n as u64 % 40) * PAGE + n as u64 / 40 * 0x1000;
     let mut entries = [0; ENTRIES];
     for (n, entry) in entries.iter_mut().enumerate() {
-        *entry = SEGMENT.enter(ea(n), ra(n), K4, if n % 5 == 4 { READ_ONLY } else { READ_WRITE }).expect("an entry");
+        *entry = SEGMENT
+            .enter(ea(n), ra(n), K4, if n % 5 == 4 { READ_ONLY } else { READ_WRITE })
+            .expect("an entry");
         write64(ra(n) + 0x10, n as u64);
     }
     for n in (0..ENTRIES).step_by(7) {
@@ -343,13 +347,7 @@ fn other(index: u64) -> ! {
     space::install_standard();
     let mut counter = if index % 3 == 2 { Counter::translated(index) } else { Counter::real(index) };
     loop {
-        let fine = if index % 3 == 0 {
-            let start = timebase();
-            let woken = team::cede(TB_HZ / 10_000);
-            woken == Vector::DECREMENTER && timebase() - start < TB_HZ
-        } else {
-            counter.go(500)
-        };
+        let fine = if index % 3 == 0 { team::doze(TB_HZ / 10_000) } else { counter.go(500) };
         if !fine {
             WRONG.store(true, SeqCst);
         }

@@ -41,9 +41,8 @@ fn touch(t: &mut Report, first: u64, again: bool) {
         let (stores, read_only) = (n % 2 == 0, n % 5 == 4);
         // Those of the first time are there, and have C.
         let entered = !again || n % 4 == 0;
-        let made = entered.then(|| {
-            SEGMENT.enter(ea, page(n) + 0x2000, K4, if read_only { READ_ONLY } else { READ_WRITE })
-        });
+        let made = entered
+            .then(|| SEGMENT.enter(ea, page(n) + 0x2000, K4, if read_only { READ_ONLY } else { READ_WRITE }));
         let code = if stores { std(4, 0, 3) } else { ld(5, 0, 3) };
         t.equal("accessed", run_virtual(&[code], true, ea, n).finished(), !(stores && read_only));
         if stores && !read_only {

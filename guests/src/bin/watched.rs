@@ -59,6 +59,7 @@ struct Notes {
     checks: [(&'static str, u64, u64); 256],
     n: (usize, usize),
     problem: bool,
+    traced: bool,
 }
 
 impl Notes {
@@ -85,7 +86,8 @@ impl Notes {
         guests::cpu::mtspr::<{ spr::DEC }>(0x7fff_ffff);
         let msr = if self.problem { MSR_PROBLEM } else { MSR_VIRTUAL };
         let units = (Msr::FP | Msr::VEC | Msr::VSX).bits();
-        let mut c = Context { nip: CODE_EA, msr: msr | units, ..Context::ZERO };
+        let trace = if self.traced { Msr::SE.bits() } else { 0 };
+        let mut c = Context { nip: CODE_EA, msr: msr | units | trace, ..Context::ZERO };
         (c.gpr[3], c.gpr[4], c.gpr[5]) = (r3, r4, 0x0123_4567_89ab_cdef);
         (c.gpr[7], c.gpr[8]) = (DATA_EA, DATA_EA + 8);
         run_context(&mut c);
@@ -156,7 +158,8 @@ fn run(t: &mut Report) {
     set_up();
     println!("@ watch me");
     wait();
-    let mut notes = Notes { lines: [None; 96], checks: [("", 0, 0); 256], n: (0, 0), problem: false };
+    let mut notes =
+        Notes { lines: [None; 96], checks: [("", 0, 0); 256], n: (0, 0), problem: false, traced: false };
     loads(&mut notes);
     units(&mut notes);
     vectors(&mut notes);
@@ -415,6 +418,9 @@ fn blocks(notes: &mut Notes) {
 
 /// What the processor has to do: it is told, without a value, and watched again afterwards.
 fn let_through(notes: &mut Notes) {
+    // From here on the page is nobody else's: stwcx. would fault on that, and be told.
+    notes.run("stw", &[insn::stw(4, 0, 3)], ea(SEALED + 0x238), 5);
+    notes.told("store", SEALED + 0x238, 0, 4, Some(5));
     // lwarx, addi, stwcx. until it works.
     let code = [insn::lwarx(5, 0, 3), insn::addi(5, 5, 7), x(31, 5, 0, 3, 150) | 1, 0x4082_fff4];
     let before = number(SEALED + 0x240, 4);
@@ -437,6 +443,15 @@ fn let_through(notes: &mut Notes) {
         notes.told("load", SEALED + 0x250, 0, 0, None);
         settle();
     }
+    // One that is followed by a trace interrupt.
+    notes.traced = true;
+    let c = notes.start(&[insn::ld(5, 0, 3), NOP], ea(SEALED + 0x260), 0);
+    notes.traced = false;
+    notes.check("traced", c.vector().0, Vector::TRACE.0);
+    notes.check("traced-srr0", c.nip, CODE_EA + 4);
+    notes.check("traced", c.gpr[5], number(SEALED + 0x260, 8));
+    notes.told("load", SEALED + 0x260, 0, 0, None);
+    settle();
     // Code in the page.
     let at = SEALED + 0x800;
     let c = notes.run("fetch", &[insn::mtspr(spr::CTR, 3), BCTR], ea(at), 0);

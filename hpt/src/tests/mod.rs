@@ -3,6 +3,7 @@
 // Bits are put together all the time here, and << before | is no riddle.
 #![allow(clippy::precedence)]
 
+mod bytes;
 mod copies;
 mod explain;
 mod faults;

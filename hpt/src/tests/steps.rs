@@ -19,11 +19,11 @@ impl World<'_> {
         }
         let n = b as usize % self.pages.len();
         let page = self.vas[va];
-        let indices: Vec<u64> = if kind < 145 { Vec::new() } else { self.entries.keys().copied().collect() };
+        let mut sorted: Vec<u64> =
+            if matches!(kind, 145..208) { self.entries.keys().copied().collect() } else { Vec::new() };
+        sorted.sort_unstable();
         // An entry that exists, mostly; or one of the crowded group; or nonsense.
         let pick = |x: u8, y: u8| -> u64 {
-            let mut sorted = indices.clone();
-            sorted.sort();
             match y {
                 0..4 => GROUPS as u64 * 8 + x as u64,
                 4..24 => 0x123 * 8 + x as u64 % 8,

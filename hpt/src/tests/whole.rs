@@ -12,6 +12,8 @@ use crate::*;
 pub struct Snapshot {
     entries: HashMap<u64, Entry>,
     pages: Vec<(PageView, PageModel)>,
+    /// How many groups had a part in the reverse map.
+    groups: usize,
 }
 
 impl World<'_> {
@@ -31,7 +33,8 @@ impl World<'_> {
             }
             (self.mmu.page_view(self.page_real(n)).unwrap(), page.clone())
         });
-        self.snapshot = Some(Snapshot { pages: pages.collect(), entries: self.entries.clone() });
+        let groups = self.mmu.hpt().groups_used();
+        self.snapshot = Some(Snapshot { pages: pages.collect(), entries: self.entries.clone(), groups });
         self.saw("snapshot");
     }
 
@@ -61,6 +64,7 @@ impl World<'_> {
         }
         self.mmu.revert();
         assert_eq!((self.mmu.hpt().logged(), self.m.take_tlbies()), (0, 0));
+        assert_eq!(self.mmu.hpt().groups_used(), snapshot.groups, "the reverse map has grown");
         self.entries = snapshot.entries.clone();
         self.accept_usage();
         self.snapshot = Some(snapshot);

@@ -34,7 +34,8 @@ pub fn emulate(guest: &mut Guest<'_>, real: GuestReal) -> Result<(), After> {
     let name = &partition.name;
     let regs = &mut *guest.regs;
     let pc = regs.pc;
-    let Some(instruction) = decode(word).filter(|instruction| instruction.operation != Operation::Zero) else {
+    let Some(instruction) = decode(word).filter(|instruction| instruction.operation != Operation::Zero)
+    else {
         if logged {
             log!(
                 "{name}: access to {real:#x}, where nothing is, by instruction {word:#010x} at {pc:#x} that is not emulated"

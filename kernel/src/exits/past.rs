@@ -60,8 +60,8 @@ fn by_hand(guest: &mut Guest<'_>, kind: AccessKind) -> Result<(), Stop> {
     if kind == AccessKind::Execute || guest.regs.msr().intersects(Msr::SE | Msr::BE) {
         return Err(Stop::Aside);
     }
-    // The instruction may not be to be had any more: the guest runs again and faults on it, or not.
-    let word = mmio::fetch(guest.partition, guest.regs).ok_or(Stop::Resume)?;
+    // An instruction that is not to be had any more, or that is in a device: the guest runs again and faults on it, or not.
+    let word = mmio::fetch(guest.partition, guest.regs).ok_or(Stop::Aside)?;
     let usable = |instruction: &Instruction| is_available(guest.regs, instruction.facility);
     let instruction = decode(word).filter(usable).ok_or(Stop::Aside)?;
     let wide = guest.regs.msr().contains(Msr::SF);
