@@ -67,9 +67,9 @@ pub fn idle() -> Option<u64> {
     Some(now + rest)
 }
 
-/// Looks at some pages at once. Was it the end of a pass?
-pub fn hurry(pages: u64) -> bool {
-    step(&mut PASS.lock(), pages)
+/// Looks at some pages at once.
+pub fn hurry(pages: u64) {
+    step(&mut PASS.lock(), pages);
 }
 
 /// Looks at the next pages; true at the end of a pass.

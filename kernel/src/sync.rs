@@ -14,10 +14,10 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 pub enum Rank {
     /// Who is attached to the console, and what has been typed.
     Terminal = 0,
-    /// Which partitions there are.
-    Registry = 1,
     /// How far the merging of pages has come.
-    Merge = 2,
+    Merge = 1,
+    /// Which partitions there are.
+    Registry = 2,
     /// What a partition does: its start and its end.
     Life = 3,
     /// Which virtual processors there are.

@@ -358,7 +358,7 @@ const fn name(kind: AccessKind) -> &'static str {
 /// How much a partition's watches have said of late.
 #[derive(Default)]
 struct Meter {
-    /// The timebase at which the second began that is being counted.
+    /// The timebase at which the second began that is being counted; 0 before the first.
     began: AtomicU64,
     /// Lines in it.
     lines: AtomicU32,
@@ -370,7 +370,7 @@ impl Meter {
     /// May there be one more line?
     fn allows(&self, name: &str) -> bool {
         let (now, began) = (timebase(), self.began.load(Ordering::Relaxed));
-        if now.saturating_sub(began) >= TIMEBASE_HZ
+        if (began == 0 || now.saturating_sub(began) >= TIMEBASE_HZ)
             && self.began.compare_exchange(began, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
             self.tell(name, true);

@@ -58,6 +58,33 @@ struct Candidate {
     at: HostReal,
 }
 
+/// A set of memory, a bit for each 64 KiB from 0 up to the last that was added.
+#[derive(Default)]
+struct Known(Vec<u64>);
+
+impl Known {
+    fn place(at: HostReal) -> (usize, u64) {
+        ((at.0 >> 22) as usize, 1 << (at.0 >> 16 & 63))
+    }
+
+    fn has(&self, at: HostReal) -> bool {
+        let (word, bit) = Known::place(at);
+        self.0.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    /// Without memory for it, it is not added: the page will be looked at once more.
+    fn add(&mut self, at: HostReal) {
+        let (word, bit) = Known::place(at);
+        let more = (word + 1).saturating_sub(self.0.len());
+        if self.0.try_reserve(more).is_ok() {
+            self.0.resize(self.0.len() + more, 0);
+        }
+        if let Some(bits) = self.0.get_mut(word) {
+            *bits |= bit;
+        }
+    }
+}
+
 /// What is remembered of a partition.
 struct Progress {
     key: u64,
@@ -70,6 +97,8 @@ struct Progress {
 /// Looks for equal pages.
 pub struct Merger {
     table: Vec<Candidate>,
+    /// Memory that was put into the table, be it there still or not.
+    known: Known,
     partitions: Vec<Progress>,
     figures: MergeFigures,
 }
@@ -80,7 +109,12 @@ impl Merger {
         let entries = entries.max(WAYS).next_power_of_two();
         let mut table = vector(entries)?;
         table.resize(entries, Candidate::default());
-        Ok(Merger { table, partitions: Vec::new(), figures: MergeFigures::default() })
+        Ok(Merger {
+            table,
+            known: Known::default(),
+            partitions: Vec::new(),
+            figures: MergeFigures::default(),
+        })
     }
 
     /// What it has done.
@@ -97,6 +131,7 @@ impl Merger {
     pub fn off(&mut self) {
         self.partitions = Vec::new();
         self.table.fill(Candidate::default());
+        self.known = Known::default();
     }
 
     /// Looks at the next pages of a partition: at most `budget` of them that have memory, and passes over some that have none. `key` names the partition among all that this is given.
@@ -160,9 +195,14 @@ impl Merger {
         }
         let unit = memory.unit();
         let private = view.state() == PageState::Private;
+        if !private && self.known.has(at) && memory.host.shares().is_merged(at) {
+            // Looked at already, here or in another partition: it does not change.
+            return old;
+        }
         let zero = memory.host.is_zero(at, unit);
         let sum = if zero { 0 } else { fold(memory.host.hash(at, unit)) };
-        if !zero && sum != old {
+        // What is shared does not change.
+        if !zero && private && sum != old {
             self.figures.changing += u64::from(old != 0);
             return sum;
         }
@@ -202,6 +242,7 @@ impl Merger {
         let Some(ways) = self.table.get_mut(bucket..bucket + WAYS) else { return false };
         for way in ways.iter_mut().filter(|way| way.at.0 != 0 && way.hash == hash) {
             if way.at == at && shares.is_merged(at) {
+                self.known.add(at);
                 return true;
             }
             if way.at == at || !shares.add_if_merged(way.at) {
@@ -223,6 +264,7 @@ impl Merger {
         if !shares.mark_merged(at) {
             return false;
         }
+        self.known.add(at);
         self.figures.first += 1;
         let free = ways.iter().position(|way| way.at.0 == 0 || !shares.is_merged(way.at));
         if let Some(way) = ways.get_mut(free.unwrap_or((hash >> 62) as usize)) {

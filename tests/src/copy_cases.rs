@@ -287,7 +287,14 @@ fn snapshots() -> Vec<Case> {
         one("revert", "revert"),
         Case { source: big("revert"), machines: POWER10, ..one("revert-be", "revert") },
         Case { vcpus: 4, smp: (2, 1), ..one("revert-four", "revert") },
-        Case { vcpus: 4, smp: (4, 2), mttcg: true, machines: POWER10, ..one("revert-parallel", "revert") },
+        Case {
+            vcpus: 4,
+            smp: (4, 2),
+            append: "others",
+            mttcg: true,
+            machines: POWER10,
+            ..one("revert-parallel", "revert")
+        },
         Case {
             append: "rounds=1000",
             machines: POWER9,

@@ -80,7 +80,7 @@ const LISTEN: &str = init!(
     quiet!(),
     "}\n\
      echo '@ ready'\n\
-     while read line; do eval \"$line\"; done\n"
+     while read -r line; do eval \"$line\"; done\n"
 );
 
 const FILES: &[(&str, PackedFile)] = &[
@@ -122,7 +122,7 @@ fn case(name: &'static str, manifest: &'static str, script: Vec<Step>, judge: Ju
     }
 }
 
-/// A dialogue whose texts are made here. There are few of them, and they are made once.
+/// A dialogue whose texts are made here, and are never freed: who makes them ends soon.
 #[derive(Default)]
 struct Script(Vec<Step>);
 

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use ::hpt::{Page, SlotKind};
+use ::hpt::{Page, PageState, SlotKind};
 use ::monitor::{Merge, Record, Table, Value};
 use paging::Figures;
 use power::GuestReal;
@@ -15,17 +15,22 @@ use crate::partition::Partition;
 use crate::partition::life::Doing;
 use crate::{memory as host, merge, partitions};
 
-/// Bytes of the states of a partition's pages, and how many of them are mapped.
-fn page_states(partition: &Partition) -> (u64, u64) {
-    let pages = |kind| match kind {
-        SlotKind::Ram(pages) => Some(pages),
-        SlotKind::Device { .. } => None,
-    };
-    let ram = partition.core().slots.iter().filter_map(|slot| pages(slot.kind));
-    ram.fold((0, 0), |(bytes, mapped), pages: &[Page]| {
-        let here = pages.iter().filter(|page| page.is_mapped()).count() as u64;
-        (bytes + size_of_val(pages) as u64, mapped + here)
+/// The pages of a partition's RAM.
+fn all_pages(partition: &Partition) -> impl Iterator<Item = &Page> {
+    partition.core().slots.iter().flat_map(|slot| match slot.kind {
+        SlotKind::Ram(pages) => pages,
+        SlotKind::Device { .. } => &[],
     })
+}
+
+/// How many of a partition's pages are so.
+fn count(partition: &Partition, so: impl Fn(&Page) -> bool) -> u64 {
+    all_pages(partition).filter(|page| so(page)).count() as u64
+}
+
+/// Bytes of the states of a partition's pages.
+fn page_states(partition: &Partition) -> u64 {
+    count(partition, |_| true) * size_of::<Page>() as u64
 }
 
 fn figures_of(partition: &Partition) -> Figures {
@@ -40,7 +45,7 @@ pub fn of_partition(partition: &Partition, json: bool) {
     let hpt = partition.core().hpt();
     let used = hpt.occupancy();
     let entries = (used.valid + used.absent) as u64;
-    let (states, mapped) = page_states(partition);
+    let (states, mapped) = (page_states(partition), count(partition, Page::is_mapped));
     let use_of_table = Value::Percent(figures::tenths(entries, hpt.len()));
     let beside = partition.tables.lock().beside();
     drop(life);
@@ -74,10 +79,10 @@ pub fn of_host(json: bool) {
     let (mut private, mut tables, mut zero) = (0, 0, 0);
     for partition in partitions::all() {
         let pages = figures_of(&partition);
-        // What has one reference counts as private, and is a shared frame too.
-        private += pages.private * pages.unit;
+        // What only one page refers to, of all that is shared, is with what is shared here.
+        private += count(&partition, |page| page.view().state() == PageState::Private) * pages.unit;
         zero += pages.zero * pages.unit;
-        tables += partition.hpt_bytes() + partition.tables.lock().beside() + page_states(&partition).0;
+        tables += partition.hpt_bytes() + partition.tables.lock().beside() + page_states(&partition);
     }
     let (total, free) = (host::total(), host::free());
     let (heap, heap_used) = host::heap();
@@ -110,7 +115,8 @@ pub fn merge(order: Option<Merge>, json: bool) -> Follow {
             // A page is merged when it is the second time found as it was.
             let (_, before) = merge::figures();
             return Follow::Wait(Box::new(move || {
-                let over = merge::hurry(PIECE) && merge::figures().1 >= before + 3;
+                merge::hurry(PIECE);
+                let over = merge::figures().1 >= before + 3;
                 if over {
                     tell_merge(json);
                 }

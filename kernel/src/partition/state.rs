@@ -47,12 +47,15 @@ impl State {
         let sources = super::new_sources();
         Xics::new(&icps, &sources).copy_from(&xics);
         let vcpus = partition.vcpus.iter().map(|vcpu| VcpuState::of(partition, vcpu)).collect();
+        // One lock after the other.
+        let input = partition.vty.lock().input.clone();
+        let clock = *partition.clock.lock();
         State {
             vcpus,
             icps,
             sources,
-            input: partition.vty.lock().input.clone(),
-            clock: *partition.clock.lock(),
+            input,
+            clock,
             interrupt_mode: core.interrupt_mode.load(Ordering::SeqCst),
             unjoined: partition.unjoined.load(Ordering::SeqCst),
         }
