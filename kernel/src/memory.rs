@@ -225,7 +225,8 @@ pub fn allocate_for_guest(bytes: u64) -> Option<HostReal> {
     let order = order_for(bytes);
     let mut store = STORE.lock();
     let free: u64 = store.iter().flatten().map(|frames| frames.free() * FRAME).sum();
-    if free < bytes + reserve() {
+    // What it comes to is a power of two.
+    if free < (FRAME << order) + reserve() {
         return None;
     }
     store.iter_mut().flatten().find_map(|frames| frames.allocate(order)).map(HostReal)

@@ -79,8 +79,7 @@ pub fn print(
         if vcpu.is_some() {
             return Err("--vcpu says whose segments translate an address: give one, in hexadecimal".into());
         }
-        table(&partition, json);
-        return Ok(Follow::Done);
+        return table(&partition, json).map(|()| Follow::Done);
     };
     let Some(vcpu) = partition.vcpus.get(server) else {
         return Err(format!(
@@ -111,10 +110,13 @@ pub fn print(
 }
 
 /// The figures of the table.
-fn table(partition: &Partition, json: bool) {
+fn table(partition: &Partition, json: bool) -> Result<(), String> {
     let core = partition.core();
-    // Not while the table is being cleared: what is looked at is locked and put back.
+    // Not while the table is being cleared, or worked on without its locks: what is looked at is locked and put back.
     let life = partition.life.lock();
+    if life.doing == Doing::Still {
+        return Err(format!("{} is {}: try again", partition.name, life.doing.name()));
+    }
     let (used, chains, by_use) = (core.hpt().occupancy(), core.mmu().chains(), core.hpt().groups_by_use());
     let all = core.hpt().len();
     drop(life);
@@ -137,6 +139,7 @@ fn table(partition: &Partition, json: bool) {
         .field("chained_entries", number(chains.entries))
         .field("longest_chain", number(chains.longest))
         .print(json, &mut Paper::new());
+    Ok(())
 }
 
 /// The steps of a translation.

@@ -113,7 +113,7 @@ impl Table {
         }
         if self.hpt.needs_log() {
             let (log, block) = table::<LogBlock>(1, "the log of a snapshot")?;
-            self.more.push(block);
+            self.keep(block)?;
             self.hpt.add_log(&log[0]);
         }
         Ok(())
@@ -131,8 +131,15 @@ impl Table {
 
     fn add_groups(&mut self) -> Result<(), String> {
         let (groups, block) = table::<RevBlock>(1, "the reverse map")?;
-        self.more.push(block);
+        self.keep(block)?;
         self.hpt.add_groups(&groups[0]);
+        Ok(())
+    }
+
+    /// Keeps a block as long as the table. The list of them grows with what the guest does: there may be no memory for that either.
+    fn keep(&mut self, block: Block) -> Result<(), String> {
+        self.more.try_reserve(1).map_err(|_| String::from("no memory for the list of a page table's blocks"))?;
+        self.more.push(block);
         Ok(())
     }
 }
