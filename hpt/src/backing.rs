@@ -119,25 +119,6 @@ impl GuestMmu<'_> {
         Ok((host, page.take_usage()))
     }
 
-    /// Gives a populated page other memory, or makes it private or shared where it is, whatever it was; its protection stays. Answers what it was.
-    pub fn replace<M: Machine>(
-        &self,
-        m: &M,
-        real: GuestReal,
-        state: PageState,
-        host: HostReal,
-    ) -> Result<PageView, BackingError> {
-        let page = self.ram_page(real)?;
-        self.check_host(host)?;
-        let view = lock(page);
-        if view.host().is_none() || state == PageState::NotPopulated {
-            page.unlock(view);
-            return Err(BackingError::WrongState(view));
-        }
-        self.change(m, page, view.with_backing(state, host), false);
-        Ok(view)
-    }
-
     /// Makes a page what it was at another time, whatever it is: backing and protection. Answers what it was until now. Its R and C stay.
     pub fn restore<M: Machine>(
         &self,

@@ -1,11 +1,10 @@
 //! Access to the partition's memory by real address, on the guest's behalf.
 
-use power::{GuestReal, HostReal};
+use power::{GuestReal, HostReal, HpteR};
 
 use crate::error::HptError;
 use crate::mmu::{GuestMmu, RC};
 use crate::page::Target;
-use power::HpteR;
 
 impl GuestMmu<'_> {
     /// Hands out where the byte at a real address is, for a load or a store of the guest's that stays within 4 KiB: while it is under way, what
@@ -19,7 +18,7 @@ impl GuestMmu<'_> {
         body: impl FnOnce(HostReal) -> T,
     ) -> Result<T, HptError> {
         let Some(Target::Ram(page, offset)) = self.slots.find(real) else { return Err(HptError::Parameter) };
-        let view = page.try_lock().ok_or(HptError::TooHard)?;
+        let view = page.lock().ok_or(HptError::TooHard)?;
         if !view.is_present() || (store && !view.is_writable()) {
             page.unlock(view);
             return Err(HptError::TooHard);

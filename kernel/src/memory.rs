@@ -232,6 +232,12 @@ pub fn allocate_for_guest(bytes: u64) -> Option<HostReal> {
     store.iter_mut().flatten().find_map(|frames| frames.allocate(order)).map(HostReal)
 }
 
+/// Is there so much, in bytes, that guests may have? For what a guest's call takes in small objects, which come out of the reserve
+/// otherwise.
+pub fn is_spare(bytes: u64) -> bool {
+    free() >= bytes.saturating_add(reserve())
+}
+
 /// Gives back what [`allocate`] gave for the same size.
 pub fn release(block: HostReal, bytes: u64) {
     let mut store = STORE.lock();

@@ -60,35 +60,35 @@ pub fn idle() -> Option<u64> {
         return Some(next);
     }
     let mut pass = PASS.try_lock()?;
-    let complete = step(&mut pass, PIECE);
+    // Without memory it is tried again when a pass would be.
+    let complete = step(&mut pass, PIECE).unwrap_or(true);
     let now = timebase();
     let rest = if complete { REST } else { (now - began) * (SHARE - 1) };
     NEXT.store(now + rest, Ordering::Relaxed);
     Some(now + rest)
 }
 
-/// Looks at some pages at once.
-pub fn hurry(pages: u64) {
-    step(&mut PASS.lock(), pages);
+/// Looks at some pages at once. `None` if there is no memory to begin with it.
+pub fn hurry(pages: u64) -> Option<()> {
+    step(&mut PASS.lock(), pages).map(drop)
 }
 
-/// Looks at the next pages; true at the end of a pass.
-fn step(pass: &mut Option<Pass>, pages: u64) -> bool {
+/// Looks at the next pages; true at the end of a pass. `None` if there is no memory to begin with it.
+fn step(pass: &mut Option<Pass>, pages: u64) -> Option<bool> {
     if pass.is_none() {
-        let Ok(merger) = Merger::new(ENTRIES) else { return true };
-        *pass = Some(Pass { merger, lpid: 0, passes: 0 });
+        *pass = Some(Pass { merger: Merger::new(ENTRIES).ok()?, lpid: 0, passes: 0 });
     }
-    let Some(pass) = pass else { return true };
+    let pass = pass.as_mut()?;
     let all = partitions::all();
     let wanted = |partition: &&Arc<Partition>| takes_part(partition) && partition.core().lpid.0 >= pass.lpid;
     let Some(partition) = all.iter().filter(wanted).min_by_key(|partition| partition.core().lpid.0) else {
         pass.lpid = 0;
         pass.passes += 1;
-        return true;
+        return Some(true);
     };
     let lpid = partition.core().lpid.0;
-    // Held, so that it neither ends nor stands still meanwhile.
-    let life = partition.life.lock();
+    // Held, so that it neither ends nor stands still meanwhile. Whoever has it for long starts the partition anew.
+    let Some(life) = partition.life.try_lock() else { return Some(false) };
     let done = match life.doing {
         Doing::Running | Doing::Paused | Doing::Ending(_) => {
             let step = partition.memory().pages(|memory| pass.merger.step(u64::from(lpid), memory, pages));
@@ -97,7 +97,7 @@ fn step(pass: &mut Option<Pass>, pages: u64) -> bool {
         Doing::Defined | Doing::Still | Doing::Stopped => true,
     };
     pass.lpid = if done { lpid + 1 } else { lpid };
-    false
+    Some(false)
 }
 
 fn takes_part(partition: &Partition) -> bool {

@@ -124,6 +124,35 @@ fn by_weight_on_one(t: &Transcript) -> Result<(), String> {
     shared(t, 1, &[("a", 2, 100.0), ("b", 3, 200.0)], 5.0)
 }
 
+/// Of a large partition a snapshot takes longer than a slice.
+const SNAPSHOTS: &str = concat!(
+    table!("b", "fair", "memory = \"64M\"\ncmdline = \"name=b ms=300\""),
+    table!("a", "fair", "memory = \"16G\"\ncmdline = \"name=a ms=300 snapshots\""),
+);
+
+/// What is done about one partition's calls is not done in the other one's time.
+fn beside_snapshots(t: &Transcript) -> Result<(), String> {
+    all_checks_pass(t)?;
+    let had = shares(t, "ticks")?.get("b").map_or(0.0, |had| had[0]) / (0.3 * TB_HZ);
+    if had > 0.45 { Ok(()) } else { Err(format!("the other partition got {:.1} % of the CPU", had * 100.0)) }
+}
+
+/// On a CPU that is not the monitor's: nearly always it stands still.
+const NEVER_MOVES: &str =
+    table!("a", "fair", "memory = \"16G\"\ncpus = \"1\"\ncmdline = \"name=a ms=100000 snapshots\"");
+
+fn stop_and_reset() -> Vec<Step> {
+    vec![
+        step("@ taking snapshots", "\x1dreset a\nconsole a\n"),
+        step("@ taking snapshots", "\x1dstop a\nshutdown\n"),
+    ]
+}
+
+/// Who stands still is stopped when what is done to it has been done.
+fn stopped_at_once(t: &Transcript) -> Result<(), String> {
+    in_order(t, &["a is reset", "a stopped", "shut down from the monitor"])
+}
+
 fn by_number(t: &Transcript) -> Result<(), String> {
     all_checks_pass(t)?;
     shared(t, 2, &[("a", 16, 1.0)], 5.0)
@@ -220,6 +249,12 @@ fn fairness() -> Vec<Case> {
             script: let_go(&["a", "b", "c"]),
             timeout: Duration::from_secs(120),
             ..many("fair-pinned", PINNED, FAIR, by_cpu)
+        },
+        Case { machines: POWER9, smp: (1, 1), ..many("fair-snapshots", SNAPSHOTS, FAIR, beside_snapshots) },
+        Case {
+            machines: POWER9,
+            script: stop_and_reset(),
+            ..many("stop-still", NEVER_MOVES, FAIR, stopped_at_once)
         },
     ]
 }

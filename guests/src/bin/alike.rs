@@ -108,6 +108,6 @@ fn run(t: &mut Report) {
 fn look(t: &mut Report, own: u64, from: u64) {
     t.is_true("pattern", (from..PATTERN).all(|n| matches(n, |at| pattern(n, at))));
     t.is_true("zeroes", (PATTERN..PATTERN + ZERO).all(|n| matches(n, |_| 0)));
-    let owned = PATTERN + ZERO..PATTERN + ZERO + OWN;
-    t.is_true("own", { owned }.all(|n| matches(n, |at| own << 32 | n << 16 | at)));
+    let mut owned = PATTERN + ZERO..PATTERN + ZERO + OWN;
+    t.is_true("own", owned.all(|n| matches(n, |at| own << 32 | n << 16 | at)));
 }

@@ -4,14 +4,16 @@
 //!
 //! Several partitions measure at the same time: they begin at a round number of the timebase, which is the same for
 //! all. Words of the command line: `ms=` how long (1000), `even` when this partition's processors must have got the
-//! same within 5 %, `hold` to wait for a byte from the console before the end.
+//! same within 5 %, `hold` to wait for a byte from the console before the end, `snapshots` to take one snapshot after the other
+//! instead of spinning: what the hypervisor does about that is this partition's time, too.
 #![no_std]
 #![no_main]
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use guests::copies::snapshot;
 use guests::cpu::{TB_HZ, timebase};
 use guests::team::{self, MAX, Meeting};
-use guests::{Hcall, Report, hcall, platform, println, vpa};
+use guests::{Hcall, Report, Status, hcall, platform, println, vpa};
 
 guests::main!(run);
 
@@ -38,9 +40,16 @@ fn measure(index: usize) {
         core::hint::spin_loop();
     }
     let stolen = || vpa::stolen(index).iter().sum::<u64>();
+    let snapshots = platform::says("snapshots");
+    if snapshots && index == 0 {
+        println!("@ taking snapshots");
+    }
     // From a dispatch to a dispatch, if it has to wait for its turns: whole turns, with the waits between.
     let (first, before, mut loops) = (timebase(), stolen(), 0);
     while timebase() < end {
+        if snapshots && snapshot().status != Status::SUCCESS {
+            team::give_up("a snapshot");
+        }
         loops += 1;
     }
     let all = timebase() - first;

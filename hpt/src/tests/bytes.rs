@@ -4,6 +4,7 @@ use power::GuestReal;
 
 use super::unit::each;
 use super::world::{DEVICE_I, NOWHERE};
+use crate::order::elsewhere;
 use crate::*;
 
 #[test]
@@ -30,7 +31,7 @@ fn the_page_stays_as_it_is_meanwhile() {
     each(|w| {
         let at = GuestReal(1 << 16);
         // Its lock is held: whoever wants to share it waits.
-        let inner = w.mmu.with_bytes(at, true, |_| w.mmu.with_bytes(at, false, |_| ()));
+        let inner = w.mmu.with_bytes(at, true, |_| elsewhere(|| w.mmu.with_bytes(at, false, |_| ())));
         assert_eq!(inner, Ok(Err(HptError::TooHard)));
         assert_eq!(w.mmu.with_bytes(at, false, |_| ()), Ok(()));
         let _ = w.mmu.slots().page(at).unwrap().take_usage();

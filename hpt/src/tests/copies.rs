@@ -533,24 +533,16 @@ fn a_table_too_small_is_refused() {
 // ---- changes of backing that a snapshot needs ----
 
 #[test]
-fn a_page_is_replaced_and_restored() {
+fn a_page_is_restored() {
     each(|w| {
         let [(n, store), _] = stores(w);
         let index = enter(w, UNIT, RW).unwrap();
         let at = GuestReal(UNIT);
-        w.access(n, &store);
-        w.replace(1, PageState::Private, false);
         assert_eq!(w.access(n, &store), Outcome::Done);
-        w.replace(1, PageState::Shared, true);
+        w.make_shared(1);
         assert_eq!(hardware(w, index).1.pp(), 3);
         let saved = w.mmu.page_view(at).unwrap();
-        assert_eq!(
-            w.mmu.replace(w.m, at, PageState::Private, HostReal(0x1000)),
-            Err(BackingError::Misaligned)
-        );
         assert_eq!(w.mmu.restore(w.m, GuestReal(NOWHERE), saved), Err(BackingError::NoPage));
-        w.replace(3, PageState::Private, false);
-        w.replace(1, PageState::NotPopulated, false);
         // With somebody in the partition, translations that were are forgotten.
         let nothing = PageView::new(PageState::NotPopulated, Protection::ReadOnly, HostReal(0));
         w.m.access(&w.vas[n].access(0, AccessKind::Read)).unwrap();

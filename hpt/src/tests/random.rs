@@ -94,7 +94,6 @@ fn a_million_steps() {
                 "unshare",
                 "notifier",
                 "vrma",
-                "replace",
                 "snapshot",
                 "revert",
                 "page brought back",

@@ -152,13 +152,7 @@ impl World<'_> {
             }
             214..222 => self.populate(n, if c & 3 == 0 { PageState::Shared } else { PageState::Private }),
             222..228 => self.make_shared(n),
-            228..232 => self.move_page(n, c & 1 != 0, c & 2 != 0),
-            232 => self.replace(
-                n,
-                [PageState::Private, PageState::Private, PageState::Shared, PageState::NotPopulated]
-                    [c as usize % 4],
-                c & 4 != 0,
-            ),
+            228..233 => self.move_page(n, c & 1 != 0, c & 2 != 0),
             233..239 => self.protect_page(
                 n,
                 [Protection::ReadWrite, Protection::ReadOnly, Protection::None][c as usize % 3],

@@ -308,24 +308,6 @@ impl World<'_> {
         self.moved(n, host, was_shared);
     }
 
-    /// A populated page goes to other memory, whatever it is.
-    pub fn replace(&mut self, n: usize, state: PageState, in_place: bool) {
-        let real = GuestReal(n as u64 * self.unit);
-        let page = self.pages[n].clone();
-        let alone = self.m.memory.references(HostReal(page.host)) == 1;
-        let host = self.other_host(n, in_place && (alone || state == PageState::Shared));
-        let done = self.mmu.replace(self.m, real, state, host);
-        let fine = page.state != PageState::NotPopulated && state != PageState::NotPopulated;
-        if fine {
-            assert_eq!(done, Ok(PageView::new(page.state, page.protection, HostReal(page.host))));
-            self.pages[n].state = state;
-            self.saw("replace");
-        } else {
-            done.unwrap_err();
-        }
-        self.moved(n, host, fine);
-    }
-
     /// Where a page might go: other memory with the same contents, or where it is.
     fn other_host(&self, n: usize, in_place: bool) -> HostReal {
         let page = &self.pages[n];

@@ -126,12 +126,15 @@ fn pages(guest: &mut Guest<'_>, call: Hcall, a: [u64; 8]) -> Outcome {
             Err(error) => return Ok(error.into()),
         }
         // Which page it was does not come back: all that the call names are made usable.
+        let sets = a[0] & (flags::ZERO_PAGE | flags::COPY_PAGE) != 0;
+        let synchronizes = a[0] & (flags::ICACHE_INVALIDATE | flags::ICACHE_SYNCHRONIZE) != 0;
         let (to, from) = match call {
-            Hcall::ENTER => (a[3] & HpteR::RPN, None),
+            // Only with these has it anything to do with the page's contents.
+            Hcall::ENTER if sets || synchronizes => (a[3] & HpteR::RPN, None),
             Hcall::PAGE_INIT => (a[1], (a[0] & flags::COPY_PAGE != 0).then_some(a[2])),
             _ => continue,
         };
-        for (at, write) in [(Some(to), true), (from, false)] {
+        for (at, write) in [(Some(to), sets), (from, false)] {
             let Some(at) = at else { continue };
             let kind = if write { AccessKind::Write } else { AccessKind::Read };
             match partition.memory().fault(GuestReal(at), kind, &Context::default()) {

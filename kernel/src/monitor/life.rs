@@ -48,7 +48,7 @@ pub fn end(partition: Arc<Partition>, ending: Ending, json: bool) -> Result<Foll
     Ok(Follow::Wait(Box::new(move || {
         // Whoever has it for long starts the partition anew.
         let Some(life) = partition.life.try_lock() else { return false };
-        let done = !matches!(life.doing, Doing::Ending(_)) && life.news.is_none();
+        let done = !matches!(life.doing, Doing::Ending(_) | Doing::Still) && life.news.is_none();
         let state = life.doing.name();
         drop(life);
         if !done && timebase() < deadline {

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use ::hpt::{Page, PageState, SlotKind};
-use ::monitor::{Merge, Record, Table, Value};
+use ::monitor::{Merge, Record, Table, Value, print_error};
 use paging::Figures;
 use power::GuestReal;
 
@@ -77,17 +77,25 @@ pub fn of_partition(partition: &Partition, json: bool) {
 /// The host's memory.
 pub fn of_host(json: bool) {
     let (mut private, mut tables, mut zero) = (0, 0, 0);
+    let (mut large, mut saved) = (0, 0);
     for partition in partitions::all() {
         let pages = figures_of(&partition);
         // What only one page refers to, of all that is shared, is with what is shared here.
         private += count(&partition, |page| page.view().state() == PageState::Private) * pages.unit;
         zero += pages.zero * pages.unit;
         tables += partition.hpt_bytes() + partition.tables.lock().beside() + page_states(&partition);
+        // A large page has the count of its first frame: the others are shared among those who refer to it.
+        for at in all_pages(&partition).filter_map(|page| page.view().host()) {
+            let references = u64::from(host::shares().count(at));
+            let rest = (pages.unit - frames::FRAME) / references.max(1);
+            large += if references > 0 { rest } else { 0 };
+            saved += rest * references.saturating_sub(1);
+        }
     }
     let (total, free) = (host::total(), host::free());
     let (heap, heap_used) = host::heap();
     let (frames, references) = host::shared();
-    let shared = frames * frames::FRAME;
+    let shared = frames * frames::FRAME + large;
     let known = free + private + shared + tables + heap;
     Record::new()
         .field("total", Value::Bytes(total))
@@ -95,7 +103,7 @@ pub fn of_host(json: bool) {
         .field("reserve", Value::Bytes(host::reserve()))
         .field("private", Value::Bytes(private))
         .field("shared", Value::Bytes(shared))
-        .field("saved_by_sharing", Value::Bytes((references - frames) * frames::FRAME + zero))
+        .field("saved_by_sharing", Value::Bytes((references - frames) * frames::FRAME + saved + zero))
         .field("tables", Value::Bytes(tables))
         .field("heap", Value::Bytes(heap))
         .field("heap_used", Value::Bytes(heap_used))
@@ -115,7 +123,10 @@ pub fn merge(order: Option<Merge>, json: bool) -> Follow {
             // A page is merged when it is the second time found as it was.
             let (_, before) = merge::figures();
             return Follow::Wait(Box::new(move || {
-                merge::hurry(PIECE);
+                if merge::hurry(PIECE).is_none() {
+                    print_error("there is no memory to find equal pages with", json, &mut Paper::new());
+                    return true;
+                }
                 let over = merge::figures().1 >= before + 3;
                 if over {
                     tell_merge(json);

@@ -87,6 +87,8 @@ pub struct Life {
     pub before: (u64, u64),
     /// What is to be done while it stands still.
     work: Option<Work>,
+    /// How it is to end or be interrupted as soon as that has been done.
+    then: Option<Ending>,
 }
 
 /// Exit status of a partition that crashed or had to be stopped.
@@ -95,7 +97,15 @@ const CRASHED: u8 = 3;
 impl Life {
     /// Not begun yet.
     pub const fn new() -> Life {
-        Life { doing: Doing::Defined, verdict: None, news: None, started: 0, before: (0, 0), work: None }
+        Life {
+            doing: Doing::Defined,
+            verdict: None,
+            news: None,
+            started: 0,
+            before: (0, 0),
+            work: None,
+            then: None,
+        }
     }
 
     /// Does it run, or would it if it were not paused? The run goes on as long as one does.
@@ -174,20 +184,36 @@ pub fn quiesce(partition: &Arc<Partition>, work: Work) -> Result<(), String> {
             life.doing = Doing::Still;
             drop(life);
             work(partition);
-            partition.life.lock().doing = Doing::Paused;
+            worked(partition, true);
             Ok(())
         }
         _ => Err(format!("{} is {}", partition.name, life.doing.name())),
     }
 }
 
-/// Ends or pauses a partition: at once as far as its guest is concerned, and in full as soon as every vCPU has been parked.
+/// What was to be done to a partition while it stood still has been done: it goes on as it was, unless it is to end by now.
+fn worked(partition: &Arc<Partition>, was_paused: bool) {
+    let mut life = partition.life.lock();
+    match life.then.take() {
+        Some(ending) => close(partition, life, ending),
+        None if was_paused => life.doing = Doing::Paused,
+        None => go_on(partition, life),
+    }
+}
+
+/// Ends or pauses a partition: at once as far as its guest is concerned, and in full as soon as every vCPU has been parked, and what
+/// is being done to it while it stands still has been done.
 /// Nothing happens if it has ended, or is about to. An error says so.
 pub fn end(partition: &Arc<Partition>, ending: Ending) -> Result<(), String> {
     let mut life = partition.life.lock();
     let allowed = match life.doing {
         Doing::Running | Doing::Ending(Ending::Pause | Ending::Quiesce) => true,
         Doing::Paused => ending != Ending::Pause,
+        Doing::Still if life.then.is_none() => {
+            // A guest that has this done to it again and again is to be stopped, too.
+            life.then = Some(ending);
+            return Ok(());
+        }
         Doing::Defined | Doing::Still | Doing::Stopped => false,
         Doing::Ending(_) => false,
     };
@@ -238,7 +264,7 @@ fn settle(partition: &Arc<Partition>) {
             if let Some(work) = work {
                 work(partition);
             }
-            go_on(partition, partition.life.lock());
+            worked(partition, false);
             return;
         }
         Doing::Ending(Ending::PowerOff) => {
@@ -265,8 +291,7 @@ fn settle(partition: &Arc<Partition>) {
                 over(partition, &mut life, CRASHED, why);
             }
             // Who starts anew again and again does so in its own time.
-            let ticks = (timebase() - began).saturating_mul(100) / u64::from(partition.weight().max(1));
-            partition.vcpus[0].vtime.fetch_add(ticks, Ordering::Relaxed);
+            partition.charge(0, timebase() - began);
         }
         Doing::Defined | Doing::Still | Doing::Paused | Doing::Stopped => {}
     }

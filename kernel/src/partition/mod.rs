@@ -290,6 +290,12 @@ impl Partition {
         self.table.weight
     }
 
+    /// Charges a vCPU that is parked for what a CPU has done on its behalf, in ticks of the timebase.
+    pub fn charge(&self, server: usize, ticks: u64) {
+        let ticks = ticks.saturating_mul(100) / u64::from(self.weight().max(1));
+        self.vcpus[server].vtime.fetch_add(ticks, Ordering::Relaxed);
+    }
+
     /// Gives all its memory back and forgets all state: as before its first start. No vCPU of it is active, and the caller holds its
     /// life's lock.
     pub fn clear(&self) {

@@ -10,7 +10,7 @@ use power::Status;
 use super::table::{MAX_SHIFT, Table};
 use super::{Partition, snapshot};
 use crate::exits::{After, Guest};
-use crate::{log, mmu};
+use crate::mmu;
 
 /// H_RESIZE_HPT_PREPARE: a table of 2^shift bytes is to be ready; 0: none any more.
 pub fn prepare(partition: &Partition, flags: u64, shift: u64) -> Status {
@@ -61,8 +61,7 @@ fn exchange(partition: &Partition) -> Status {
     let core = partition.core();
     // In a longer table each of the entries that come along may have a group of its own.
     let groups = (core.hpt().occupancy().bolted).min(next.hpt().len() as usize >> 3);
-    if let Err(why) = next.provide(groups) {
-        log!("{}: {why}", partition.name);
+    if next.provide(groups).is_err() {
         return Status::NO_MEM;
     }
     let hpt = next.hpt();

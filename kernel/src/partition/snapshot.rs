@@ -10,15 +10,17 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
+use frames::FRAME;
 use hpt::machine::Quiesced;
 use power::Status;
+use realmode::instructions::timebase;
 use realmode::machine::{VirtualMode, flush_partition};
 
 use super::Partition;
 use super::memory::HostMemory;
 use super::state::State;
 use crate::exits::{After, Guest};
-use crate::log;
+use crate::memory;
 
 /// What is kept of a partition, beside its pages and the log of its page table.
 pub struct Snapshot {
@@ -50,16 +52,22 @@ fn still<T>(
 /// Makes new partitions of the same shape copies of one that stands still. An error, after which none of them is of any use, is one
 /// line for the user.
 pub fn copy(from: &Partition, copies: &[Arc<Partition>]) -> Result<(), String> {
+    // All that can be refused comes before anything is shared.
+    let mut state = State::of(from)?;
     for copy in copies {
         copy.tables.lock().provide(from.core().hpt().groups_used())?;
+    }
+    let shared = copies.iter().try_for_each(|copy| {
         still(from, |pages| {
             pages.share_everything(|count| from.core().mmu().clone_into(&copy.core().mmu(), count))
         })
         .map_err(|error| format!("{} cannot be copied: {error:?}", from.name))?;
         copy.paging().adopt(from.paging());
-    }
+        Ok::<_, String>(())
+    });
+    // Whatever came of it: pages that its TLBs know as writable may be shared by now.
     flush(from);
-    let mut state = State::of(from);
+    shared?;
     for copy in copies {
         state.give(copy);
         copy.renew_identity(from);
@@ -71,6 +79,13 @@ pub fn copy(from: &Partition, copies: &[Arc<Partition>]) -> Result<(), String> {
 /// for the user.
 pub fn take(partition: &Partition, asked: Option<usize>) -> Result<(), String> {
     drop_kept(partition);
+    let unit = 1 << partition.core().slots.unit_shift();
+    // What is kept of each page has 16 bytes and some bits; blocks are powers of two, and small objects may have a frame each.
+    let room = 2 * (State::bytes(partition) + partition.bytes / unit * 20) + 16 * FRAME;
+    if !memory::is_spare(room) {
+        return Err(format!("{}: no memory for a snapshot", partition.name));
+    }
+    let state = State::of(partition)?;
     let mmu = partition.core().mmu();
     let shared = still(partition, |pages| pages.snapshot(|count| mmu.share_all(count)));
     flush(partition);
@@ -80,7 +95,7 @@ pub fn take(partition: &Partition, asked: Option<usize>) -> Result<(), String> {
         drop_kept(partition);
         return Err(why);
     }
-    let kept = Snapshot { state: State::of(partition), asked, reverts: 0 };
+    let kept = Snapshot { state, asked, reverts: 0 };
     *partition.snapshot.lock() = Some(Box::new(kept));
     Ok(())
 }
@@ -116,8 +131,8 @@ pub fn asked_for(guest: &mut Guest<'_>) -> After {
     again(guest, move |partition| {
         // What is kept has the answer in it.
         let found = answer(partition, server, Status::SUCCESS, Some([0, 0]));
-        if let Err(why) = take(partition, Some(server)) {
-            log!("{why}");
+        // No line about it: who asks again and again would fill the log.
+        if take(partition, Some(server)).is_err() {
             set(partition, server, Status::NO_MEM, Some(found));
         }
     })
@@ -148,7 +163,13 @@ pub fn while_still(guest: &mut Guest<'_>, work: fn(&Partition) -> Status) -> Aft
 /// Has this done while the partition stands still. The vCPU is at its call again: should it not come to that, it asks once more.
 fn again(guest: &mut Guest<'_>, work: impl FnOnce(&Partition) + Send + 'static) -> After {
     guest.regs.pc = guest.regs.pc.wrapping_sub(4);
-    After::Quiesce(Box::new(move |partition| work(partition)))
+    let server = guest.vcpu.server;
+    After::Quiesce(Box::new(move |partition| {
+        let began = timebase();
+        work(partition);
+        // It has left its CPU by now; but who asks again and again does so in its own time.
+        partition.charge(server, timebase() - began);
+    }))
 }
 
 /// Answers the call that a vCPU is at again; r4 and r5 as they were.

@@ -6,6 +6,8 @@
 #![allow(unsafe_code)] // reaches the registers of vCPUs that nobody runs
 
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
@@ -29,7 +31,7 @@ pub struct State {
 }
 
 struct VcpuState {
-    regs: Box<Vcpu>,
+    regs: Vcpu,
     waits: Waits,
     prodded: bool,
     areas: Areas,
@@ -39,18 +41,28 @@ struct VcpuState {
 unsafe impl Send for State {}
 
 impl State {
-    /// Of a partition none of whose vCPUs is active; the caller is who has made it stand still.
-    pub fn of(partition: &Partition) -> State {
+    /// How much memory that of a partition takes, in bytes, give or take some objects.
+    pub fn bytes(partition: &Partition) -> u64 {
+        (partition.vcpus.len() * size_of::<VcpuState>()) as u64
+    }
+
+    /// Of a partition none of whose vCPUs is active; the caller is who has made it stand still. An error is one line for the user.
+    pub fn of(partition: &Partition) -> Result<State, String> {
         let core = partition.core();
-        let xics = core.xics;
-        let icps: Box<[Icp]> = (0..xics.servers()).map(|_| Icp::default()).collect();
+        let mut vcpus = Vec::new();
+        vcpus
+            .try_reserve_exact(partition.vcpus.len())
+            .map_err(|_| format!("{}: no memory for its state", partition.name))?;
+        vcpus.extend(partition.vcpus.iter().map(|vcpu| VcpuState::of(partition, vcpu)));
+        let icps: Box<[Icp]> = (0..core.xics.servers()).map(|_| Icp::default()).collect();
         let sources = super::new_sources();
-        Xics::new(&icps, &sources).copy_from(&xics);
-        let vcpus = partition.vcpus.iter().map(|vcpu| VcpuState::of(partition, vcpu)).collect();
-        // One lock after the other.
-        let input = partition.vty.lock().input.clone();
+        // Under one lock: what is typed meanwhile raises the console's interrupt under it.
+        let vty = partition.vty.lock();
+        Xics::new(&icps, &sources).copy_from(&core.xics);
+        let input = vty.input.clone();
+        drop(vty);
         let clock = *partition.clock.lock();
-        State {
+        Ok(State {
             vcpus,
             icps,
             sources,
@@ -58,14 +70,18 @@ impl State {
             clock,
             interrupt_mode: core.interrupt_mode.load(Ordering::SeqCst),
             unjoined: partition.unjoined.load(Ordering::SeqCst),
-        }
+        })
     }
 
     /// Gives it to a partition of the same shape, none of whose vCPUs is active: the one that it was taken from, or a copy.
     pub fn give(&mut self, to: &Partition) {
         let core = to.core();
+        let mut vty = to.vty.lock();
         core.xics.copy_from(&Xics::new(&self.icps, &self.sources));
-        to.vty.lock().input.clone_from(&self.input);
+        vty.input.clone_from(&self.input);
+        drop(vty);
+        // Something may have been typed whose interrupt was not raised yet.
+        to.update_vty_interrupt();
         *to.clock.lock() = self.clock;
         core.interrupt_mode.store(self.interrupt_mode, Ordering::SeqCst);
         to.unjoined.store(self.unjoined, Ordering::SeqCst);
@@ -76,14 +92,14 @@ impl State {
 
     /// The registers of a vCPU.
     pub fn regs(&mut self, server: usize) -> Option<&mut Vcpu> {
-        Some(&mut *self.vcpus.get_mut(server)?.regs)
+        Some(&mut self.vcpus.get_mut(server)?.regs)
     }
 }
 
 impl VcpuState {
     fn of(partition: &Partition, vcpu: &VirtualCpu) -> VcpuState {
         let core: *const _ = partition.core();
-        let mut regs = Box::new(Vcpu::new(core, core::ptr::null_mut(), vcpu.server as u32, vcpu.stats));
+        let mut regs = Vcpu::new(core, core::ptr::null_mut(), vcpu.server as u32, vcpu.stats);
         // SAFETY: the vCPU is parked, and who has made the partition stand still is the only one to touch it.
         regs.take_state(unsafe { vcpu.regs() });
         VcpuState {

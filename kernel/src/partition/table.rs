@@ -138,7 +138,9 @@ impl Table {
 
     /// Keeps a block as long as the table. The list of them grows with what the guest does: there may be no memory for that either.
     fn keep(&mut self, block: Block) -> Result<(), String> {
-        self.more.try_reserve(1).map_err(|_| String::from("no memory for the list of a page table's blocks"))?;
+        self.more
+            .try_reserve(1)
+            .map_err(|_| String::from("no memory for the list of a page table's blocks"))?;
         self.more.push(block);
         Ok(())
     }
