@@ -262,7 +262,9 @@ pub fn shared() -> (u64, u64) {
         let frames = 0..stretch.counts.len() as u64;
         frames.map(|n| shares().count(HostReal(stretch.base.0 + n * FRAME)))
     });
-    counts.filter(|count| *count > 0).fold((0, 0), |(frames, all), count| (frames + 1, all + u64::from(count)))
+    counts
+        .filter(|count| *count > 0)
+        .fold((0, 0), |(frames, all), count| (frames + 1, all + u64::from(count)))
 }
 
 /// Fills memory with zeroes.

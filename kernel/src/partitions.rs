@@ -81,7 +81,11 @@ pub fn define_like(other: &Partition, name: &str) -> Result<Arc<Partition>, Stri
     define_as(&table, name, Some(other.hpt_bytes().trailing_zeros()))
 }
 
-fn define_as(table: &bundle::Partition, name: &str, hpt_shift: Option<u32>) -> Result<Arc<Partition>, String> {
+fn define_as(
+    table: &bundle::Partition,
+    name: &str,
+    hpt_shift: Option<u32>,
+) -> Result<Arc<Partition>, String> {
     let setup = setup();
     let mut partitions = PARTITIONS.lock();
     if partitions.iter().any(|partition| partition.name == name) {
@@ -98,8 +102,7 @@ fn define_as(table: &bundle::Partition, name: &str, hpt_shift: Option<u32>) -> R
         return Err(format!("{name}: more than {MAX_TASKS} virtual processors in all"));
     }
     let files = |file: &str| setup.bundle.file(file);
-    let partition =
-        Arc::new(Partition::define(lpid, name, table, hpt_shift, &free, files, &setup.features)?);
+    let partition = Arc::new(Partition::define(lpid, name, table, hpt_shift, &free, files, &setup.features)?);
     let mut slots = SLOTS.lock();
     for (server, slot) in free.into_iter().enumerate() {
         slots[slot] = Some(Task { partition: partition.clone(), server });

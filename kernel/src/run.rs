@@ -420,8 +420,7 @@ impl Cpu {
         }
         vcpu.wakes_at.store(expires, Ordering::SeqCst);
         presence.whereabouts.block();
-        let come =
-            reason_to_run(partition, vcpu, waits, expires) || partition.core().gate.is_closed();
+        let come = reason_to_run(partition, vcpu, waits, expires) || partition.core().gate.is_closed();
         if come && matches!(presence.whereabouts.wake(), Wake::Hand(_)) {
             vcpu.ready_at.store(timebase(), Ordering::Relaxed);
             schedule::enqueue(self.number, entry, Arrival::Woken);

@@ -308,7 +308,11 @@ mod tests {
     fn settings_that_the_runner_can_do() {
         for case in cases() {
             let guest = matches!(case.source, Source::Guest { .. });
-            assert!(guest && case.selftest.is_none() && case.devices.is_empty() || !case.oracle, "{}: not for the oracle", case.name);
+            assert!(
+                guest && case.selftest.is_none() && case.devices.is_empty() || !case.oracle,
+                "{}: not for the oracle",
+                case.name
+            );
             let (cpus, threads) = case.smp;
             assert!(threads.is_power_of_two() && cpus.is_multiple_of(threads), "{}: smp", case.name);
             for machine in case.machines {

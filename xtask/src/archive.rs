@@ -156,7 +156,10 @@ pub fn check_memory(tables: u64, host: u64) -> Result<(), String> {
         return Ok(());
     }
     let need = Size(need.next_multiple_of(1 << 20));
-    Err(format!("does not fit: for page tables alone the host needs {need} up to here and has {} (--memory)", Size(host)))
+    Err(format!(
+        "does not fit: for page tables alone the host needs {need} up to here and has {} (--memory)",
+        Size(host)
+    ))
 }
 
 /// Which of a guest's values must change.

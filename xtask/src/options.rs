@@ -1,7 +1,7 @@
 //! The options of `cargo xtask run`.
 
 use crate::{Failure, archive};
-use bundle::{MAX_CMDLINE, MAX_VCPUS, MEMORY_GRANULE, MAX_MEMORY, MIN_MEMORY, Size, parse_size};
+use bundle::{MAX_CMDLINE, MAX_MEMORY, MAX_VCPUS, MEMORY_GRANULE, MIN_MEMORY, Size, parse_size};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;

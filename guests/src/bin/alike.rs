@@ -55,7 +55,7 @@ fn busy(_: u64) -> ! {
         let round = ROUND.fetch_add(1, SeqCst);
         for n in PATTERN + ZERO + OWN..PATTERN + ZERO + OWN + BUSY {
             // Mostly zeroes: it looks like a page to be merged for a moment.
-            let value = |round: u64| if round % 3 == 0 { 0 } else { round };
+            let value = |round: u64| if round.is_multiple_of(3) { 0 } else { round };
             for at in (0..PAGE).step_by(0x400) {
                 let old = read64(page(n) + at);
                 if round > 0 && old != value(round - 1) {

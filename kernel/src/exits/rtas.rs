@@ -1,7 +1,7 @@
 //! H_RTAS: the run-time services, on behalf of [`papr::rtas`].
 
-use papr::rtas::{Action, Call, CpuState, Entitlement, MAX_BYTES, Platform, Service, StartError, dispatch};
 use paging::Error;
+use papr::rtas::{Action, Call, CpuState, Entitlement, MAX_BYTES, Platform, Service, StartError, dispatch};
 use papr::xics;
 use power::{GuestReal, Status};
 

@@ -136,10 +136,13 @@ pub fn revert(partition: &Arc<Partition>, json: bool) -> Result<Follow, String> 
         Ok((pages, timebase() - began))
     };
     let tell = move |(pages, ticks)| {
-        let record = named(&name)
-            .field("pages", Value::Number(pages))
-            .field("micros", Value::Number(micros(ticks)));
-        say(json, record, format_args!("{name}: back at its snapshot, {pages} pages in {} us", micros(ticks)));
+        let record =
+            named(&name).field("pages", Value::Number(pages)).field("micros", Value::Number(micros(ticks)));
+        say(
+            json,
+            record,
+            format_args!("{name}: back at its snapshot, {pages} pages in {} us", micros(ticks)),
+        );
     };
     quiesced(partition, json, work, tell, || ())
 }
