@@ -11,12 +11,16 @@ use realmode::instructions::timebase;
 
 use super::{Follow, Paper, named, say};
 use crate::console::TICKS_PER_MICRO;
-use crate::partition::{Partition, life, snapshot};
+use crate::partition::life::{self, Work};
+use crate::partition::{Partition, TIMEBASE_HZ, snapshot};
 use crate::sync::{Lock, Rank};
 use crate::{memory, partitions};
 
 /// What came of the work: seen from outside, once it has been done.
 type Outcome<T> = Arc<Lock<Option<Result<T, String>>>>;
+
+/// How long a partition may be busy standing still for its own guest: 10 s.
+const PATIENCE: u64 = 10 * TIMEBASE_HZ;
 
 /// Has something done to a partition that stands still, and waits for it. `tell` says what came of it; `undo` puts away what was prepared if
 /// nothing did.
@@ -29,26 +33,44 @@ fn quiesced<T: Send + 'static>(
 ) -> Result<Follow, String> {
     let outcome: Outcome<T> = Arc::new(Lock::new(Rank::Partition, None));
     let theirs = outcome.clone();
-    let name = partition.name.clone();
-    life::quiesce(
-        partition,
-        Box::new(move |partition| {
-            let done = work(partition);
-            *theirs.lock() = Some(done);
-        }),
-    )
-    .inspect_err(|_| undo())?;
+    let work: Work = Box::new(move |partition| {
+        let done = work(partition);
+        *theirs.lock() = Some(done);
+    });
+    let waiting = match life::quiesce(partition, work) {
+        Ok(()) => None,
+        // Its guest has something done to it just now, perhaps again and again.
+        Err(refused) if refused.later => Some(refused.work),
+        Err(refused) => {
+            undo();
+            return Err(refused.why);
+        }
+    };
+    let waiting = Lock::new(Rank::Partition, waiting);
+    let deadline = timebase() + PATIENCE;
+    let partition = partition.clone();
     Ok(Follow::Wait(Box::new(move || {
-        let dropped = Arc::strong_count(&outcome) == 1;
-        let done = outcome.lock().take();
-        let failed = match done {
-            Some(Ok(done)) => {
-                tell(done);
-                return true;
+        let again = waiting.lock().take();
+        let refused = again.and_then(|work| life::quiesce(&partition, work).err());
+        let failed = match refused {
+            Some(refused) if refused.later && timebase() < deadline => {
+                *waiting.lock() = Some(refused.work);
+                return false;
             }
-            Some(Err(why)) => why,
-            None if dropped => format!("{name} ended before that could be done"),
-            None => return false,
+            Some(refused) => refused.why,
+            None => {
+                let dropped = Arc::strong_count(&outcome) == 1;
+                let done = outcome.lock().take();
+                match done {
+                    Some(Ok(done)) => {
+                        tell(done);
+                        return true;
+                    }
+                    Some(Err(why)) => why,
+                    None if dropped => format!("{} ended before that could be done", partition.name),
+                    None => return false,
+                }
+            }
         };
         undo();
         print_error(&failed, json, &mut Paper::new());

@@ -59,6 +59,11 @@ impl Partition {
         [u64::from(self.core().lpid.0), high, low, count]
     }
 
+    /// How often it has changed.
+    pub fn identity_count(&self) -> u64 {
+        self.identity.lock().count
+    }
+
     /// Writes the identity page.
     pub fn write_identity(&self) -> Result<(), paging::Error> {
         let Some(page) = self.identity_page() else { return Ok(()) };

@@ -171,8 +171,9 @@ pub fn begin_as_copy(partition: &Arc<Partition>) {
 }
 
 /// Has something done while no vCPU of a partition runs, and lets it go on: at once if it is paused, and it stays so; if it runs, as soon
-/// as every vCPU has been parked, by the CPU that parks the last one. An error, in which case it will never be done, says why not.
-pub fn quiesce(partition: &Arc<Partition>, work: Work) -> Result<(), String> {
+/// as every vCPU has been parked, by the CPU that parks the last one. An error, with which the work comes back, says why not; it may be done a
+/// little later if the partition is about to stand still for something else.
+pub fn quiesce(partition: &Arc<Partition>, work: Work) -> Result<(), Refused> {
     let mut life = partition.life.lock();
     match life.doing {
         Doing::Running => {
@@ -187,8 +188,22 @@ pub fn quiesce(partition: &Arc<Partition>, work: Work) -> Result<(), String> {
             worked(partition, true);
             Ok(())
         }
-        _ => Err(format!("{} is {}", partition.name, life.doing.name())),
+        _ => {
+            let later = matches!(life.doing, Doing::Still | Doing::Ending(Ending::Quiesce | Ending::Pause));
+            let why = format!("{} is {}", partition.name, life.doing.name());
+            Err(Refused { why, later, work })
+        }
     }
+}
+
+/// What is to be done to a partition cannot be done now.
+pub struct Refused {
+    /// Why, in one line.
+    pub why: String,
+    /// It may be possible in a moment.
+    pub later: bool,
+    /// What was to be done.
+    pub work: Work,
 }
 
 /// What was to be done to a partition while it stood still has been done: it goes on as it was, unless it is to end by now.

@@ -29,6 +29,8 @@ pub struct Snapshot {
     asked: Option<usize>,
     /// How often the partition has gone back to it.
     reverts: u64,
+    /// How often its identity had changed by then.
+    identity: u64,
 }
 
 /// Forgets what the TLBs have of a partition that stands still.
@@ -95,7 +97,7 @@ pub fn take(partition: &Partition, asked: Option<usize>) -> Result<(), String> {
         drop_kept(partition);
         return Err(why);
     }
-    let kept = Snapshot { state, asked, reverts: 0 };
+    let kept = Snapshot { state, asked, reverts: 0, identity: partition.identity_count() };
     *partition.snapshot.lock() = Some(Box::new(kept));
     Ok(())
 }
@@ -112,6 +114,10 @@ pub fn go_back(partition: &Partition, told: u64) -> Option<u64> {
         regs.gpr[4..6].copy_from_slice(&[kept.reverts, told]);
     }
     kept.state.give(partition);
+    if kept.identity != partition.identity_count() {
+        // Without memory for it, it stays in its own eyes who it was then.
+        let _ = partition.write_identity();
+    }
     *partition.snapshot.lock() = Some(kept);
     Some(pages)
 }
