@@ -104,7 +104,8 @@ enter_guest:
     cmpd %r4, %r5
     ble 5f
     mr %r4, %r5
-5:  neg %r5, %r5
+// Long past, it stays negative for two seconds from here, and so pending until the guest takes it.
+5:  lis %r5, -0x4000
     cmpd %r4, %r5
     bge 6f
     mr %r4, %r5
