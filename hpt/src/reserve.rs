@@ -179,6 +179,15 @@ impl<T, const N: usize> Stock<T, N> {
         }
     }
 
+    /// It has no blocks any more.
+    pub(crate) fn give_back(&self) {
+        for link in [&self.first, &self.last, &self.current] {
+            link.set(None, false);
+        }
+        self.left.store(0, Ordering::Relaxed);
+        self.taken.store(0, Ordering::Relaxed);
+    }
+
     /// Nothing has been taken.
     pub(crate) fn reset(&self) {
         self.rewind(0);

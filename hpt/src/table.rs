@@ -100,6 +100,15 @@ impl<'a> Hpt<'a> {
         }
     }
 
+    /// Gives all memory of the reverse map and of the log back to whom it is from. The table is as [`crate::GuestMmu::clear`] leaves it, and
+    /// nobody uses it. A block that is handed over again is zeroed before.
+    pub fn give_back(&self) {
+        if let Some(reserve) = self.reserve {
+            reserve.groups.give_back();
+            reserve.log.give_back();
+        }
+    }
+
     /// Is the table frozen, and only little left of the memory for its log? Then operations may soon be `TooHard`, until [`Hpt::add_log`].
     pub fn needs_log(&self) -> bool {
         self.reserve.is_some_and(Reserve::needs_log)

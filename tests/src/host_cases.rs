@@ -13,11 +13,11 @@ fn invalidations(t: &Transcript) -> Result<(u64, u64), String> {
     numbers.ok_or_else(|| "no line says how many invalidations there were".into())
 }
 
-/// Nobody else can hold a translation.
+/// Nobody else can hold a translation. But virtual mode, which gives a page memory of its own that was only read before, is always global.
 fn local_ones(t: &Transcript) -> Result<(), String> {
     all_checks_pass(t)?;
     match invalidations(t)? {
-        (100.., 0) => Ok(()),
+        (local, global) if local > 100 && global <= local / 100 => Ok(()),
         (local, global) => Err(format!("{local} local invalidations, {global} global ones")),
     }
 }

@@ -11,6 +11,7 @@ mod guest;
 mod mock;
 mod order;
 mod random;
+mod reserve;
 mod steps;
 mod threads;
 mod unit;

@@ -304,6 +304,7 @@ impl Partition {
         snapshot::drop_kept(self);
         drop(self.next_table.lock().take());
         core.mmu().clear();
+        self.tables.lock().trim();
         // Before the memory goes to somebody else.
         flush_partition(core.lpid, core.features.partition_table);
         core.residency.forget();

@@ -119,6 +119,21 @@ impl Table {
         Ok(())
     }
 
+    /// Gives back what its guest has made it take: it is as it was when it was new. It has been cleared, and nobody uses it.
+    pub fn trim(&mut self) {
+        self.hpt.give_back();
+        self.more.truncate(1);
+        if let Some(Block { at, bytes }) = self.more.first() {
+            // SAFETY: the first block is one of the reverse map, and this table's own; nobody has a reference to it any more. All zeroes
+            // is one that is new.
+            let groups: &'static RevBlock = unsafe {
+                host::zero(*at, *bytes);
+                &*(at.ea() as *const RevBlock)
+            };
+            self.hpt.add_groups(groups);
+        }
+    }
+
     /// Gives it room for so many groups with entries.
     pub fn provide(&mut self, groups: usize) -> Result<(), String> {
         let have = RevBlock::ITEMS;
