@@ -8,7 +8,7 @@ use power::{HostReal, HpteR};
 use crate::access::read_only;
 use crate::entry::{ABSENT, GROUP, Hpte, IN_USE, LOCK, RevEntry, VALID};
 use crate::mmu::{GuestMmu, RC};
-use crate::page::{MAX_SLOTS, Page, SlotKind};
+use crate::page::{MAX_SLOTS, Page};
 use crate::sync::{Ordering, fence};
 
 /// Why a partition was not cloned. Nothing has been changed then.
@@ -24,7 +24,7 @@ impl GuestMmu<'_> {
     /// Makes every populated page shared, and all entries of RAM read-only, whose R and C are harvested. `each` hears of every populated page: where
     /// it is, and whether it was shared before.
     pub fn share_all(&self, mut each: impl FnMut(HostReal, bool)) {
-        for (host, was_shared) in self.all_pages().filter_map(Page::share_quiesced) {
+        for (host, was_shared) in self.slots.pages().filter_map(Page::share_quiesced) {
             each(host, was_shared);
         }
         self.hpt.groups_with_entries().for_each(|(_, group, revs)| {
@@ -54,7 +54,7 @@ impl GuestMmu<'_> {
         if (reserve.groups.left() as usize) < self.hpt.groups_used() {
             return Err(CloneError::NoGroups);
         }
-        for (pages, copies) in self.ram_slots().zip(new.ram_slots()) {
+        for ((_, pages), (_, copies)) in self.slots.ram().zip(new.slots.ram()) {
             for (page, copy) in pages.iter().zip(copies) {
                 if let Some((host, was_shared)) = page.share_quiesced() {
                     each(host, was_shared);
@@ -126,26 +126,12 @@ impl GuestMmu<'_> {
         Some(reduced)
     }
 
-    /// The slots of RAM: where, and how long.
-    fn shape(&self) -> [(u64, u64); MAX_SLOTS] {
+    /// The slots of RAM: where, and how many pages.
+    fn shape(&self) -> [(u64, usize); MAX_SLOTS] {
         let mut shape = [(0, 0); MAX_SLOTS];
-        let slots = self.slots.iter().filter(|slot| matches!(slot.kind, SlotKind::Ram(_)));
-        for (place, slot) in shape.iter_mut().zip(slots) {
-            *place = (slot.base.0, slot.len);
+        for (place, (base, pages)) in shape.iter_mut().zip(self.slots.ram()) {
+            *place = (base.0, pages.len());
         }
         shape
-    }
-
-    /// The pages of RAM, slot by slot.
-    fn ram_slots(&self) -> impl Iterator<Item = &[Page]> {
-        self.slots.iter().filter_map(|slot| match slot.kind {
-            SlotKind::Ram(pages) => Some(pages),
-            SlotKind::Device { .. } => None,
-        })
-    }
-
-    /// All pages of RAM.
-    pub(crate) fn all_pages(&self) -> impl Iterator<Item = &Page> {
-        self.ram_slots().flatten()
     }
 }

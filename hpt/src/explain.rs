@@ -10,7 +10,7 @@ use crate::entry::{GROUP, IN_USE, VALID};
 use crate::fault::XlateError;
 use crate::hash::{avpn, pteg_hash};
 use crate::mmu::{GuestMmu, guest_v};
-use crate::page::{Page, PageState, Protection, SlotKind, Target};
+use crate::page::{Page, PageState, Protection, Target};
 use crate::sync::Ordering;
 use crate::table::{Hpt, Search};
 
@@ -174,13 +174,10 @@ impl GuestMmu<'_> {
     /// Measures the chains of all pages, each with its page locked for a moment; a page that stays locked is left out.
     pub fn chains(&self) -> Chains {
         let mut sum = Chains::default();
-        for slot in self.slots.iter() {
-            let SlotKind::Ram(pages) = slot.kind else { continue };
-            for length in pages.iter().filter(|page| page.is_mapped()).map(|page| self.chain(page)) {
-                sum.pages += usize::from(length != 0);
-                sum.entries += length;
-                sum.longest = sum.longest.max(length);
-            }
+        for length in self.slots.pages().filter(|page| page.is_mapped()).map(|page| self.chain(page)) {
+            sum.pages += usize::from(length != 0);
+            sum.entries += length;
+            sum.longest = sum.longest.max(length);
         }
         sum
     }

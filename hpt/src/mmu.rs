@@ -192,7 +192,7 @@ impl<'a> GuestMmu<'a> {
             }
         }
         self.hpt.forget_all();
-        self.all_pages().for_each(|page| page.set_head(0));
+        self.slots.pages().for_each(|page| page.set_head(0));
         crate::sync::fence(Ordering::SeqCst);
     }
 

@@ -374,6 +374,19 @@ impl<'a> Slots<'a> {
         self.slots.iter().filter(|s| s.len != 0)
     }
 
+    /// The slots of RAM in use: where each begins, and its pages.
+    pub fn ram(&self) -> impl Iterator<Item = (GuestReal, &'a [Page])> {
+        self.iter().filter_map(|slot| match slot.kind {
+            SlotKind::Ram(pages) => Some((slot.base, pages)),
+            SlotKind::Device { .. } => None,
+        })
+    }
+
+    /// All pages of RAM.
+    pub fn pages(&self) -> impl Iterator<Item = &'a Page> {
+        self.ram().flat_map(|(_, pages)| pages)
+    }
+
     /// Does any slot have an address in this range?
     pub fn overlaps(&self, base: GuestReal, len: u64) -> bool {
         // The end of the range is at most the end of the address space.

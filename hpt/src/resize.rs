@@ -89,6 +89,6 @@ impl GuestMmu<'_> {
                 }
             }
         }
-        self.all_pages().for_each(|page| page.set_head(0));
+        self.slots.pages().for_each(|page| page.set_head(0));
     }
 }

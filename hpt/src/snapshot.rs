@@ -75,7 +75,9 @@ impl Hpt<'_> {
 
     /// Changes are not logged any more, and the log is forgotten. As for [`Hpt::freeze_all`].
     pub fn unfreeze_all(&self) {
-        self.set_frozen(false);
+        if self.is_frozen() {
+            self.set_frozen(false);
+        }
     }
 
     /// Are changes logged?

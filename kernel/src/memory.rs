@@ -256,17 +256,6 @@ pub fn total() -> u64 {
     TOTAL.load(Ordering::Relaxed)
 }
 
-/// Memory that is shared, in frames, and how many pages refer to it in all; but for the page of zeroes.
-pub fn shared() -> (u64, u64) {
-    let counts = SHARES.get().into_iter().flatten().flat_map(|stretch| {
-        let frames = 0..stretch.counts.len() as u64;
-        frames.map(|n| shares().count(HostReal(stretch.base.0 + n * FRAME)))
-    });
-    counts
-        .filter(|count| *count > 0)
-        .fold((0, 0), |(frames, all), count| (frames + 1, all + u64::from(count)))
-}
-
 /// Fills memory with zeroes.
 ///
 /// # Safety

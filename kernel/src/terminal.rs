@@ -152,8 +152,9 @@ pub fn service() {
         return;
     }
     NEXT_SERVICE.store(timebase() + PERIOD, Ordering::Relaxed);
-    tell();
-    watch::service(&partitions::all());
+    let all = partitions::all();
+    tell(&all);
+    watch::service(&all);
     let mut terminal = TERMINAL.lock();
     if let Attached::Partition(partition) = &terminal.attached {
         flush(partition);
@@ -166,10 +167,9 @@ pub fn service() {
 }
 
 /// Tells what has become of partitions. The last one's end is the end of the run.
-fn tell() {
-    let all = partitions::all();
+fn tell(all: &[Arc<Partition>]) {
     let mut ended = false;
-    for partition in &all {
+    for partition in all {
         // Whoever has it for long, starting the partition anew, has more to tell afterwards.
         let Some(mut life) = partition.life.try_lock() else { continue };
         let Some((news, with_trace)) = life.news.take() else { continue };
@@ -183,7 +183,7 @@ fn tell() {
     }
     let alive = |partition: &Arc<Partition>| partition.life.try_lock().is_none_or(|life| life.is_alive());
     let over = ended && !all.iter().any(alive);
-    if let Some((status, why)) = over.then(|| worst(&all)).flatten() {
+    if let Some((status, why)) = over.then(|| worst(all)).flatten() {
         #[cfg(feature = "selftest")]
         crate::selftest::tell();
         epitaph::end(status, format_args!("{why}"));

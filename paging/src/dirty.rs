@@ -36,13 +36,6 @@ impl<H: Host, M: Machine> Memory<'_, H, M> {
         }
     }
 
-    /// How many pages were written since the last reset.
-    pub fn dirty_count(&self) -> u64 {
-        let mut n = 0;
-        self.dirty(|_| n += 1);
-        n
-    }
-
     fn is_dirty(&self, spot: &Spot<'_>) -> bool {
         let _stripe = self.paging.stripe(spot.index);
         let word = self.paging.dirty.get(spot.index / 64);

@@ -87,6 +87,15 @@ impl<'a> Shares<'a> {
         self.word(at).map_or(0, |w| w.load(Ordering::Relaxed) & !MERGED)
     }
 
+    /// How many blocks are referred to, and how many references that are.
+    pub fn totals(&self) -> (u64, u64) {
+        let counts =
+            self.stretches.iter().flat_map(|s| s.counts).map(|w| w.load(Ordering::Relaxed) & !MERGED);
+        counts
+            .filter(|count| *count > 0)
+            .fold((0, 0), |(blocks, all), count| (blocks + 1, all + u64::from(count)))
+    }
+
     /// May the merge add references?
     pub fn is_merged(&self, at: HostReal) -> bool {
         self.word(at).is_some_and(|w| w.load(Ordering::Relaxed) & MERGED != 0)

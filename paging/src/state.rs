@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use hpt::{GuestMmu, Machine, Page, PageState, PageView, SlotKind};
+use hpt::{GuestMmu, Machine, Page, PageState, PageView};
 use power::{GuestReal, HostReal};
 
 use crate::host::Host;
@@ -188,13 +188,11 @@ impl<'a, H: Host, M: Machine> Memory<'a, H, M> {
     pub(crate) fn spot(&self, at: GuestReal) -> Result<Spot<'a>, Error> {
         let shift = self.mmu.slots().unit_shift();
         let mut before = 0;
-        for slot in self.mmu.slots().iter() {
-            let SlotKind::Ram(pages) = slot.kind else { continue };
-            let offset = at.0.wrapping_sub(slot.base.0);
-            if offset < slot.len {
-                let n = (offset >> shift) as usize;
+        for (base, pages) in self.mmu.slots().ram() {
+            let offset = at.0.wrapping_sub(base.0);
+            let n = (offset >> shift) as usize;
+            if let Some(page) = pages.get(n) {
                 let within = offset & (self.unit() - 1);
-                let page = pages.get(n).ok_or(Error::NoRam)?;
                 let index = before + n;
                 if index / 64 >= self.paging.dirty.len() {
                     return Err(Error::NoRam);
@@ -213,18 +211,14 @@ impl<'a, H: Host, M: Machine> Memory<'a, H, M> {
         let limit = self.paging.dirty.len() * 64;
         self.mmu
             .slots()
-            .iter()
-            .filter_map(move |slot| {
-                let SlotKind::Ram(pages) = slot.kind else { return None };
+            .ram()
+            .flat_map(move |(base, pages)| {
                 let first = before;
                 before += pages.len();
-                Some((slot.base.0, first, pages))
-            })
-            .flat_map(move |(base, first, pages)| {
                 pages.iter().enumerate().map(move |(n, page)| Spot {
                     page,
                     index: first + n,
-                    real: GuestReal(base + ((n as u64) << shift)),
+                    real: GuestReal(base.0 + ((n as u64) << shift)),
                     offset: 0,
                 })
             })
@@ -233,9 +227,8 @@ impl<'a, H: Host, M: Machine> Memory<'a, H, M> {
 
     /// How many pages of RAM there are.
     pub(crate) fn pages(&self) -> usize {
-        let slots = self.mmu.slots().iter();
-        let pages = slots.map(|slot| if let SlotKind::Ram(pages) = slot.kind { pages.len() } else { 0 });
-        pages.sum::<usize>().min(self.paging.dirty.len() * 64)
+        let pages: usize = self.mmu.slots().ram().map(|(_, pages)| pages.len()).sum();
+        pages.min(self.paging.dirty.len() * 64)
     }
 
     /// The page of RAM with a number.
@@ -245,10 +238,9 @@ impl<'a, H: Host, M: Machine> Memory<'a, H, M> {
         }
         let shift = self.mmu.slots().unit_shift();
         let mut before = 0;
-        for slot in self.mmu.slots().iter() {
-            let SlotKind::Ram(pages) = slot.kind else { continue };
+        for (base, pages) in self.mmu.slots().ram() {
             if let Some(page) = index.checked_sub(before).and_then(|n| pages.get(n)) {
-                let real = GuestReal(slot.base.0 + (((index - before) as u64) << shift));
+                let real = GuestReal(base.0 + (((index - before) as u64) << shift));
                 return Some(Spot { page, index, real, offset: 0 });
             }
             before += pages.len();

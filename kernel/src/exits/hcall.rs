@@ -17,8 +17,7 @@ use realmode::instructions::{pause, timebase};
 use realmode::machine::VirtualMode;
 
 use super::{After, Guest, rtas};
-use crate::partition::{Partition, TIMEBASE_HZ, Waits};
-use crate::partition::{resize, snapshot};
+use crate::partition::{Partition, TIMEBASE_HZ, Waits, resize, snapshot};
 use crate::terminal;
 
 /// A call's end: its status, or what becomes of the partition.

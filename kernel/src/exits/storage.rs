@@ -47,24 +47,15 @@ pub fn handle(guest: &mut Guest<'_>) -> After {
     }
 }
 
-/// What a fault on memory leads to.
-enum Next {
-    /// The page may be what the access needs by now.
-    TryAgain,
-    /// Whoever protects the page wants it to stay so: the access is carried out past it.
-    Emulate,
-    /// There is no memory.
-    Nothing,
-}
-
-/// Makes a page what the access behind a fault needs.
-fn prepare(guest: &Guest<'_>, fault: &StorageFault, real: GuestReal) -> Result<Next, After> {
+/// Makes a page what the access behind a fault needs. What fails is that there is no memory at the address: without memory for it the
+/// partition ends.
+fn prepare(guest: &Guest<'_>, fault: &StorageFault, real: GuestReal) -> Result<Outcome, After> {
     let context = Context { ea: Some(Ea(fault.ea)), pc: Some(Ea(guest.regs.pc)), value: None };
     match guest.partition.memory().fault(real, kind(fault), &context) {
-        Outcome::Retry => Ok(Next::TryAgain),
-        Outcome::Emulate => Ok(Next::Emulate),
-        Outcome::Failed(Error::NoRam) => Ok(Next::Nothing),
-        Outcome::Failed(error) => Err(After::out_of_memory(guest.partition, error)),
+        Outcome::Failed(error @ (Error::Limit | Error::Exhausted)) => {
+            Err(After::out_of_memory(guest.partition, error))
+        }
+        outcome => Ok(outcome),
     }
 }
 
@@ -77,9 +68,9 @@ fn backed(guest: &mut Guest<'_>, fault: &StorageFault, escalation: &Escalation) 
         match core.mmu().resolve(&VirtualMode::new(core.lpid), escalation, kind) {
             Resolved::Installed | Resolved::Changed => return Ok(()),
             Resolved::Blocked(_) => match prepare(guest, fault, real)? {
-                Next::TryAgain => {}
-                Next::Emulate => return past::carry_out(guest, real, kind),
-                Next::Nothing => return Ok(()),
+                Outcome::Retry => {}
+                Outcome::Emulate => return past::carry_out(guest, real, kind),
+                Outcome::Failed(_) => return Ok(()),
             },
             Resolved::NoPage => {
                 return nothing_there(guest, fault, real, Some(escalation.guest_r));
@@ -102,9 +93,9 @@ fn real_mode(guest: &mut Guest<'_>, fault: &StorageFault) -> Result<(), After> {
     let slb = SlbV(fault.slb_v);
     let real = GuestReal(slb.offset(Ea(fault.ea)));
     match prepare(guest, fault, real)? {
-        Next::TryAgain => {}
-        Next::Emulate => return past::carry_out(guest, real, kind(fault)),
-        Next::Nothing => return nothing_there(guest, fault, real, None),
+        Outcome::Retry => {}
+        Outcome::Emulate => return past::carry_out(guest, real, kind(fault)),
+        Outcome::Failed(_) => return nothing_there(guest, fault, real, None),
     }
     insert_real_mode(guest.partition, Ea(fault.ea))
 }

@@ -30,29 +30,21 @@ fn quiesced<T: Send + 'static>(
     work: impl FnOnce(&Arc<Partition>) -> Result<T, String> + Send + 'static,
     tell: impl Fn(T) + Send + 'static,
     undo: impl Fn() + Send + 'static,
-) -> Result<Follow, String> {
+) -> Follow {
     let outcome: Outcome<T> = Arc::new(Lock::new(Rank::Partition, None));
     let theirs = outcome.clone();
     let work: Work = Box::new(move |partition| {
         let done = work(partition);
         *theirs.lock() = Some(done);
     });
-    let waiting = match life::quiesce(partition, work) {
-        Ok(()) => None,
-        // Its guest has something done to it just now, perhaps again and again.
-        Err(refused) if refused.later => Some(refused.work),
-        Err(refused) => {
-            undo();
-            return Err(refused.why);
-        }
-    };
-    let waiting = Lock::new(Rank::Partition, waiting);
+    let waiting = Lock::new(Rank::Partition, Some(work));
     let deadline = timebase() + PATIENCE;
     let partition = partition.clone();
-    Ok(Follow::Wait(Box::new(move || {
-        let again = waiting.lock().take();
-        let refused = again.and_then(|work| life::quiesce(&partition, work).err());
+    Follow::Wait(Box::new(move || {
+        let work = waiting.lock().take();
+        let refused = work.and_then(|work| life::quiesce(&partition, work).err());
         let failed = match refused {
+            // Its guest has something done to it just now, perhaps again and again.
             Some(refused) if refused.later && timebase() < deadline => {
                 *waiting.lock() = Some(refused.work);
                 return false;
@@ -75,7 +67,7 @@ fn quiesced<T: Send + 'static>(
         undo();
         print_error(&failed, json, &mut Paper::new());
         true
-    })))
+    }))
 }
 
 fn micros(ticks: u64) -> u64 {
@@ -118,7 +110,7 @@ pub fn clone(source: &Arc<Partition>, names: Vec<String>, json: bool) -> Result<
             say(json, Record::new(), format_args!("copied in {} us", micros(ticks)));
         }
     };
-    quiesced(source, json, work, tell, move || undefine(&names))
+    Ok(quiesced(source, json, work, tell, move || undefine(&names)))
 }
 
 /// Forgets copies that came to nothing.
@@ -130,7 +122,7 @@ fn undefine(names: &[String]) {
 }
 
 /// Keeps the state of a partition.
-pub fn snapshot(partition: &Arc<Partition>, json: bool) -> Result<Follow, String> {
+pub fn snapshot(partition: &Arc<Partition>, json: bool) -> Follow {
     let name = partition.name.clone();
     let work = move |partition: &Arc<Partition>| {
         let began = timebase();
@@ -166,5 +158,5 @@ pub fn revert(partition: &Arc<Partition>, json: bool) -> Result<Follow, String> 
             format_args!("{name}: back at its snapshot, {pages} pages in {} us", micros(ticks)),
         );
     };
-    quiesced(partition, json, work, tell, || ())
+    Ok(quiesced(partition, json, work, tell, || ()))
 }

@@ -21,7 +21,7 @@ use realmode::layout::SlbEntry;
 use sched::Phase;
 
 use super::{Follow, Paper, figures, partitions};
-use crate::partition::life::Doing;
+use crate::partition::life::{self, Doing};
 use crate::partition::{Partition, TIMEBASE_HZ, VirtualCpu};
 use crate::percpu;
 
@@ -113,10 +113,7 @@ pub fn print(
 fn table(partition: &Partition, json: bool) -> Result<(), String> {
     let core = partition.core();
     // Not while the table is being cleared, or worked on without its locks: what is looked at is locked and put back.
-    let life = partition.life.lock();
-    if life.doing == Doing::Still {
-        return Err(format!("{} is {}: try again", partition.name, life.doing.name()));
-    }
+    let life = life::undisturbed(partition)?;
     let (used, chains, by_use) = (core.hpt().occupancy(), core.mmu().chains(), core.hpt().groups_by_use());
     let all = core.hpt().len();
     drop(life);

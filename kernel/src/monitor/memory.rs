@@ -5,27 +5,19 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use ::hpt::{Page, PageState, SlotKind};
+use ::hpt::{Page, PageState};
 use ::monitor::{Merge, Record, Table, Value, print_error};
 use paging::Figures;
 use power::GuestReal;
 
 use super::{Follow, Paper, figures, named, say};
 use crate::partition::Partition;
-use crate::partition::life::Doing;
+use crate::partition::life;
 use crate::{memory as host, merge, partitions};
-
-/// The pages of a partition's RAM.
-fn all_pages(partition: &Partition) -> impl Iterator<Item = &Page> {
-    partition.core().slots.iter().flat_map(|slot| match slot.kind {
-        SlotKind::Ram(pages) => pages,
-        SlotKind::Device { .. } => &[],
-    })
-}
 
 /// How many of a partition's pages are so.
 fn count(partition: &Partition, so: impl Fn(&Page) -> bool) -> u64 {
-    all_pages(partition).filter(|page| so(page)).count() as u64
+    partition.core().slots.pages().filter(|page| so(page)).count() as u64
 }
 
 /// Bytes of the states of a partition's pages.
@@ -85,7 +77,7 @@ pub fn of_host(json: bool) {
         zero += pages.zero * pages.unit;
         tables += partition.hpt_bytes() + partition.tables.lock().beside() + page_states(&partition);
         // A large page has the count of its first frame: the others are shared among those who refer to it.
-        for at in all_pages(&partition).filter_map(|page| page.view().host()) {
+        for at in partition.core().slots.pages().filter_map(|page| page.view().host()) {
             let references = u64::from(host::shares().count(at));
             let rest = (pages.unit - frames::FRAME) / references.max(1);
             large += if references > 0 { rest } else { 0 };
@@ -94,7 +86,7 @@ pub fn of_host(json: bool) {
     }
     let (total, free) = (host::total(), host::free());
     let (heap, heap_used) = host::heap();
-    let (frames, references) = host::shared();
+    let (frames, references) = host::shares().totals();
     let shared = frames * frames::FRAME + large;
     let known = free + private + shared + tables + heap;
     Record::new()
@@ -143,7 +135,7 @@ pub fn merge(order: Option<Merge>, json: bool) -> Follow {
 fn tell_merge(json: bool) {
     let (done, passes) = merge::figures();
     let unit = |pages: u64| Value::Bytes(pages * frames::FRAME);
-    let (frames, references) = host::shared();
+    let (frames, references) = host::shares().totals();
     Record::new()
         .field("merging", Value::Text(if merge::is_on() { "on" } else { "off" }.into()))
         .field("passes", Value::Number(passes))
@@ -161,11 +153,7 @@ const RANGES: usize = 64;
 
 /// Which pages a partition has written since the last reset, or its definition.
 pub fn dirty(partition: &Arc<Partition>, reset: bool, json: bool) -> Result<(), String> {
-    // Held, so that it neither ends nor stands still meanwhile.
-    let life = partition.life.lock();
-    if matches!(life.doing, Doing::Still) {
-        return Err(alloc::format!("{} is {}: try again", partition.name, life.doing.name()));
-    }
+    let life = life::undisturbed(partition)?;
     let unit = 1u64 << partition.core().slots.unit_shift();
     // Only so many: what a guest does is not to fill the hypervisor's memory.
     let mut ranges: Vec<(u64, u64)> = Vec::with_capacity(RANGES);

@@ -79,7 +79,7 @@ fn carry_out(command: Command, json: bool) -> Result<Follow, String> {
         Command::Memory(name) => memory::of_partition(&*find(&name)?, json),
         Command::HostMemory => memory::of_host(json),
         Command::Clone { name, copies } => return self::copies::clone(&find(&name)?, copies, json),
-        Command::Snapshot(name) => return copies::snapshot(&find(&name)?, json),
+        Command::Snapshot(name) => return Ok(copies::snapshot(&find(&name)?, json)),
         Command::Revert(name) => return copies::revert(&find(&name)?, json),
         Command::Merge(order) => return Ok(memory::merge(order, json)),
         Command::Dirty { name, reset } => memory::dirty(&find(&name)?, reset, json)?,

@@ -9,7 +9,7 @@ use ::monitor::{Rights, Table, Value, Watch};
 
 use super::{Paper, named, say};
 use crate::partition::Partition;
-use crate::partition::life::{Doing, Ending};
+use crate::partition::life::{self, Doing, Ending};
 
 /// Lists the watches of a partition, or begins or ends some.
 pub fn watch(partition: &Arc<Partition>, order: Option<Watch>, json: bool) -> Result<(), String> {
@@ -17,19 +17,13 @@ pub fn watch(partition: &Arc<Partition>, order: Option<Watch>, json: bool) -> Re
         list(partition, json);
         return Ok(());
     };
-    // Held, so that it neither ends nor stands still meanwhile.
-    let life = partition.life.lock();
+    let life = life::undisturbed(partition)?;
     match life.doing {
         Doing::Running | Doing::Paused | Doing::Ending(Ending::Pause) => {}
-        Doing::Still | Doing::Ending(Ending::Quiesce) => {
-            return Err(format!("{} is {}: try again", partition.name, life.doing.name()));
-        }
-        Doing::Defined | Doing::Stopped | Doing::Ending(_) => {
-            return Err(format!(
-                "{} is {}: only what runs can be watched",
-                partition.name,
-                life.doing.name()
-            ));
+        // About to stand still.
+        Doing::Ending(Ending::Quiesce) => return Err(life::in_transit(partition, &life)),
+        _ => {
+            return Err(format!("{} is {}: only what runs can be watched", partition.name, life.doing.name()));
         }
     }
     let done = carry_out(partition, order);

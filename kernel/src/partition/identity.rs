@@ -75,12 +75,13 @@ impl Partition {
     pub fn renew_identity(&self, before: &Partition) {
         let count = before.identity.lock().count + 1;
         *self.identity.lock() = Changing::new(self.core().lpid, count, &self.core().features);
+        let Some(page) = self.identity_page() else { return };
         // What is in the page is all written anew: it need not be copied first.
-        let fresh = self.memory().pages(|pages| pages.discard(GuestReal(PAGE.base)));
-        if fresh.and_then(|()| self.write_identity()).is_err() && self.identity_page().is_some() {
+        let fresh = self.memory().pages(|pages| pages.discard(GuestReal(page.base)));
+        if fresh.and_then(|()| self.write_identity()).is_err() {
             log!("{}: no memory to tell it that it is a copy", self.name);
         }
         // All its vCPUs look before they go on.
-        let _: Kick = self.core().xics.assert(SOURCE).unwrap_or(Kick::NONE);
+        let _: Kick = self.core().xics.assert(page.source).unwrap_or(Kick::NONE);
     }
 }

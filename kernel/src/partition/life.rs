@@ -196,6 +196,21 @@ pub fn quiesce(partition: &Arc<Partition>, work: Work) -> Result<(), Refused> {
     }
 }
 
+/// Keeps a partition from ending and from standing still, for as long as the lock of its life is held. An error, one line for the user, if
+/// it stands still just now.
+pub fn undisturbed(partition: &Partition) -> Result<Guard<'_, Life>, String> {
+    let life = partition.life.lock();
+    if life.doing == Doing::Still {
+        return Err(in_transit(partition, &life));
+    }
+    Ok(life)
+}
+
+/// The line for the user when something has to wait until a partition stands still no more.
+pub fn in_transit(partition: &Partition, life: &Life) -> String {
+    format!("{} is {}: try again", partition.name, life.doing.name())
+}
+
 /// What is to be done to a partition cannot be done now.
 pub struct Refused {
     /// Why, in one line.

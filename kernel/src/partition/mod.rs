@@ -226,8 +226,7 @@ impl Partition {
             gate: Gate::closed(),
             interrupt_mode: AtomicU64::new(0),
         });
-        let (hpt_at, hpt_bytes) = tables.place();
-        mmu::set_partition(lpid, mmu::table_word(hpt_at, hpt_bytes), vrma);
+        mmu::set_partition(lpid, tables.word(), vrma);
         let stats: Box<[Stats]> = slots_of.iter().map(|_| Stats::zero()).collect();
         // SAFETY: the vCPUs are dropped before `Parts`.
         let counted = unsafe { kept(&*stats) };
@@ -453,8 +452,7 @@ impl Partition {
         *regs.trace_tag.get_mut() = self.trace_tag(regs.server as usize);
         regs.lpcr = self.lpcr().bits();
         regs.lpid = u64::from(self.core().lpid.0);
-        let (at, bytes) = self.tables.lock().place();
-        regs.sdr1 = mmu::table_word(at, bytes);
+        regs.sdr1 = self.tables.lock().word();
     }
 
     /// LPCR of its vCPUs: all storage interrupts come to the hypervisor, external ones too. How the guest takes its own is added at
@@ -516,7 +514,7 @@ impl Partition {
 
     /// The length of its page table.
     pub fn hpt_bytes(&self) -> u64 {
-        self.tables.lock().place().1
+        self.tables.lock().bytes()
     }
 }
 

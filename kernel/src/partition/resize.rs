@@ -7,14 +7,14 @@ use bundle::tables::{MIN_SHIFT, usual_shift};
 use hpt::{GuestMmu, HptError};
 use power::Status;
 
-use super::table::{MAX_SHIFT, Table};
+use super::table::Table;
 use super::{Partition, snapshot};
 use crate::exits::{After, Guest};
 use crate::mmu;
 
 /// H_RESIZE_HPT_PREPARE: a table of 2^shift bytes is to be ready; 0: none any more.
 pub fn prepare(partition: &Partition, flags: u64, shift: u64) -> Status {
-    let most = (usual_shift(partition.bytes) + 1).min(MAX_SHIFT);
+    let most = usual_shift(partition.bytes) + 1;
     let shift = match (flags, u32::try_from(shift)) {
         (0, Ok(0)) => {
             drop(partition.next_table.lock().take());
@@ -27,7 +27,7 @@ pub fn prepare(partition: &Partition, flags: u64, shift: u64) -> Status {
         return Status::RESOURCE;
     }
     let mut next = partition.next_table.lock();
-    if next.as_ref().is_some_and(|table| table.place().1 == 1 << shift) {
+    if next.as_ref().is_some_and(|table| table.bytes() == 1 << shift) {
         return Status::SUCCESS;
     }
     *next = None;
@@ -41,7 +41,7 @@ pub fn prepare(partition: &Partition, flags: u64, shift: u64) -> Status {
 /// H_RESIZE_HPT_COMMIT: the table that was prepared is the partition's from now on.
 pub fn commit(guest: &mut Guest<'_>) -> After {
     let (flags, shift) = (guest.regs.gpr[4], guest.regs.gpr[5]);
-    let prepared = guest.partition.next_table.lock().as_ref().map(|table| table.place().1);
+    let prepared = guest.partition.next_table.lock().as_ref().map(Table::bytes);
     let status = match (flags, prepared) {
         (0, Some(bytes)) if u64::from(bytes.trailing_zeros()) == shift => {
             return snapshot::while_still(guest, exchange);
@@ -70,13 +70,12 @@ fn exchange(partition: &Partition) -> Status {
         Err(HptError::PtegFull) => return Status::PTEG_FULL,
         Err(_) => return Status::RESOURCE,
     }
-    let (at, bytes) = next.place();
+    let word = next.word();
     let life = partition.life.lock();
     // SAFETY: the partition stands still, and the lock of its life is held.
     unsafe { core.set_hpt(hpt) };
     let old = core::mem::replace(&mut *partition.tables.lock(), next);
     drop(life);
-    let word = mmu::table_word(at, bytes);
     mmu::set_partition(core.lpid, word, core.vrma);
     for vcpu in &partition.vcpus {
         // SAFETY: no vCPU runs, and who has made the partition stand still is the only one to touch them.

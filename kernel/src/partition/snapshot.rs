@@ -124,9 +124,7 @@ pub fn go_back(partition: &Partition, told: u64) -> Option<u64> {
 
 /// Forgets what is kept of a partition that stands still, if there is anything.
 pub fn drop_kept(partition: &Partition) {
-    if partition.core().hpt().is_frozen() {
-        partition.core().hpt().unfreeze_all();
-    }
+    partition.core().hpt().unfreeze_all();
     partition.memory().pages(|pages| pages.drop_snapshot());
     *partition.snapshot.lock() = None;
 }

@@ -10,7 +10,7 @@ use bundle::tables::{least_shift, usual_shift};
 use hpt::{Hpt, LogBlock, Pteg, Reserve, RevBlock, RevWord};
 use power::{HostReal, HpteFormat};
 
-use crate::memory as host;
+use crate::{memory as host, mmu};
 
 /// Memory of the host's that is given back when this is dropped.
 pub struct Block {
@@ -36,9 +36,6 @@ pub fn table<T: 'static>(n: u64, what: &str) -> Result<(&'static [T], Block), St
         Ok((core::slice::from_raw_parts(at.ea() as *const T, n as usize), Block { at, bytes }))
     }
 }
-
-/// The longest page table that the architecture knows, as log2 of its bytes.
-pub const MAX_SHIFT: u32 = 46;
 
 // What the launcher computes with.
 const _: () = assert!(size_of::<RevWord>() * 16 == size_of::<Pteg>() && size_of::<hpt::Page>() == 16);
@@ -96,9 +93,14 @@ impl Table {
         self.hpt
     }
 
-    /// Where it is, and its length in bytes.
-    pub fn place(&self) -> (HostReal, u64) {
-        (self.at, self.bytes)
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Where it is and how long, as SDR1 and the partition table have it.
+    pub fn word(&self) -> u64 {
+        mmu::table_word(self.at, self.bytes)
     }
 
     /// How much memory its reverse map and its log take, in bytes.
