@@ -23,7 +23,11 @@ pub fn watch(partition: &Arc<Partition>, order: Option<Watch>, json: bool) -> Re
         // About to stand still.
         Doing::Ending(Ending::Quiesce) => return Err(life::in_transit(partition, &life)),
         _ => {
-            return Err(format!("{} is {}: only what runs can be watched", partition.name, life.doing.name()));
+            return Err(format!(
+                "{} is {}: only what runs can be watched",
+                partition.name,
+                life.doing.name()
+            ));
         }
     }
     let done = carry_out(partition, order);
