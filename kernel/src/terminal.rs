@@ -155,6 +155,8 @@ pub fn service() {
     let all = partitions::all();
     tell(&all);
     watch::service(&all);
+    // What is typed may be that one of them is to be forgotten, which waits until nobody has it.
+    drop(all);
     let mut terminal = TERMINAL.lock();
     if let Attached::Partition(partition) = &terminal.attached {
         flush(partition);
