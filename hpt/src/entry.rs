@@ -16,7 +16,7 @@ use power::{HpteR, HpteV};
 
 use crate::link::Link;
 use crate::order::{self, Kind};
-use crate::sync::{AtomicU32, AtomicU64, BeAtomicU64, Ordering, SPINS, raw, relax};
+use crate::sync::{AtomicU32, AtomicU64, BeAtomicU64, Ordering, SPINS, fence, raw, relax};
 
 /// One entry as it lies in memory.
 #[derive(Debug, Default)]
@@ -82,20 +82,17 @@ pub(crate) const ABSENT: u64 = raw(HpteV::ABSENT);
 
 impl Hpte {
     /// Locks the entry if nobody holds it; answers the raw dword 0, without the lock bit.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_lock(&self) -> Option<u64> {
-        let v = self.v.load_raw(Ordering::Relaxed);
-        if v & LOCK == 0 && self.take(v) { Some(v) } else { None }
+        self.try_lock_unless(LOCK)
     }
 
-    /// Locks the entry if its raw dword 0 is what was `seen`, which is not locked. May fail for no reason.
+    /// Locks the entry if none of these bits of the raw dword 0 is set, of which `LOCK` is one; answers the dword. May fail for no reason.
     #[inline(always)]
-    pub(crate) fn take(&self, seen: u64) -> bool {
-        let taken = self.v.acquire_raw(seen, seen | LOCK);
-        if taken {
-            order::taken(Kind::Entry, self);
-        }
-        taken
+    pub(crate) fn try_lock_unless(&self, busy: u64) -> Option<u64> {
+        let v = self.v.try_set_raw(busy, LOCK)?;
+        order::taken(Kind::Entry, self);
+        Some(v)
     }
 
     /// Locks the entry, unless it stays held for an unreasonable time.
@@ -113,18 +110,39 @@ impl Hpte {
         None
     }
 
+    /// Locks the entry; or only if that can be done at once.
+    #[inline(always)]
+    pub(crate) fn lock_or_try<const TRY: bool>(&self) -> Option<u64> {
+        if TRY { self.try_lock() } else { self.lock() }
+    }
+
     /// Unlocks it with a new raw dword 0.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unlock(&self, v: u64) {
+        fence(Ordering::Release);
+        self.unlock_behind_fence(v);
+    }
+
+    /// The same when what has been done under the lock is behind a release fence already.
+    #[inline(always)]
+    pub(crate) fn unlock_behind_fence(&self, v: u64) {
+        debug_assert!(v & LOCK == 0);
         order::released(self);
-        self.v.store_raw(v & !LOCK, Ordering::Release);
+        self.v.store_raw(v, Ordering::Relaxed);
     }
 
     /// Unlocks it with a new dword 0 in the layout in memory.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unlock_value(&self, v: u64) {
+        fence(Ordering::Release);
+        self.unlock_value_behind_fence(v);
+    }
+
+    /// Likewise.
+    #[inline(always)]
+    pub(crate) fn unlock_value_behind_fence(&self, v: u64) {
         order::released(self);
-        self.v.store(v, Ordering::Release);
+        self.v.store(v, Ordering::Relaxed);
     }
 
     /// Returns when somebody else's lock on it is gone, or after a while.

@@ -21,18 +21,39 @@ pub const fn avpn(vsid: u64, segment: SegmentSize, base: PageSize, offset: u64) 
     HpteV((segment.b() << 62) | (address & HpteV::AVPN))
 }
 
+/// -`n`. Of a bit it makes a mask; the compiler's own way to do that changes the carry, which is the guest's.
+#[cfg(not(target_arch = "powerpc64"))]
+#[inline(always)]
+fn negative(n: u64) -> u64 {
+    n.wrapping_neg()
+}
+
+#[cfg(target_arch = "powerpc64")]
+#[inline(always)]
+#[allow(unsafe_code)] // inline assembly
+fn negative(n: u64) -> u64 {
+    let result;
+    // SAFETY: arithmetic.
+    unsafe {
+        core::arch::asm!("neg {}, {}", out(reg) result, in(reg) n, options(pure, nomem, nostack, preserves_flags));
+    }
+    result
+}
+
 /// The low eleven bits of the number of the (base) page within its segment: those that AVPN lacks are in the
 /// number of the PTEG.
-#[inline]
-const fn page_low(v: HpteV, index: PteIndex) -> u64 {
+#[inline(always)]
+fn page_low(v: HpteV, index: PteIndex) -> u64 {
     let group = index.0 >> 3;
-    let hash = if v.any(HpteV::H) { !group } else { group };
-    (hash ^ (v.0 >> (v.segment().shift() - 16))) & 0x7ff
+    let secondary = negative((v.0 & HpteV::H) >> 1);
+    // 12 or 24: the segment's shift less 16. The reserved values of B are in no entry.
+    let segment = 12 << (v.0 >> 62 & 1);
+    (group ^ secondary ^ (v.0 >> segment)) & 0x7ff
 }
 
 /// The primary hash of an entry's address, which is complete if the table has at least 2^11 groups. `base` is its base page size.
 #[inline]
-pub(crate) const fn hash_of(v: HpteV, base: PageSize, index: PteIndex) -> u64 {
+pub(crate) fn hash_of(v: HpteV, base: PageSize, index: PteIndex) -> u64 {
     let segment = v.segment();
     let address = v.0 & HpteV::AVPN;
     // What of the offset is below AVPN, 23 bits, and what is in it.
@@ -46,8 +67,8 @@ pub(crate) const fn hash_of(v: HpteV, base: PageSize, index: PteIndex) -> u64 {
 ///
 /// The table must have at least 2^11 PTEGs, which is the architecture's minimum. An entry with a page size
 /// that does not exist is taken for one of 16 MiB.
-#[inline]
-pub const fn tlbie_rb(v: HpteV, r: HpteR, index: PteIndex) -> u64 {
+#[inline(always)]
+pub fn tlbie_rb(v: HpteV, r: HpteR, index: PteIndex) -> u64 {
     const L: u64 = 1;
     let low = page_low(v, index);
     // The virtual address from bit 23 up, its topmost 14 bits dropped; B in bits 54:55.
@@ -93,6 +114,18 @@ pub(crate) const fn actual_shift(v: HpteV, r: HpteR) -> u32 {
     }
 }
 
+/// The bits below the actual page size of an entry, if that is 4 or 64 KiB: as [`actual_shift`] has it.
+#[inline(always)]
+pub(crate) const fn small_page(v: HpteV, r: HpteR) -> Option<u64> {
+    if !v.any(HpteV::L) {
+        Some(0xfff)
+    } else if 0x82 >> (r.0 >> 12 & 0xf) & 1 != 0 {
+        Some(0xffff)
+    } else {
+        None
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use power::hpte::page_sizes;
@@ -106,6 +139,8 @@ mod tests {
                 let r = HpteR(lp << 12);
                 let slow = page_sizes(v, r).map_or(0, |(_, actual)| actual.shift());
                 assert_eq!(actual_shift(v, r), slow, "{lp:#x}");
+                let small = [12, 16].contains(&slow).then(|| (1 << slow) - 1);
+                assert_eq!(small_page(v, r), small, "{lp:#x}");
             }
         }
     }

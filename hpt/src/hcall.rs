@@ -1,26 +1,27 @@
-//! The hypervisor calls on single entries (PAPR 14.5.4.1).
+//! The hypervisor calls on entries that there are (PAPR 14.5.4.1); [`crate::enter`] has the one that makes them.
 //!
 //! Each checks its arguments, locks what it needs, and changes nothing before it cannot fail any more. `TooHard` therefore always
 //! means that the same call can be made again.
+//!
+//! # The short way
+//! H_ENTER, H_REMOVE, H_READ and H_PROTECT each have a short way, `..._plainly`, for what nearly all calls are: RAM, no rare flag, and locks that
+//! are free. It tries each lock once, calls nothing, and answers `None` for anything else, having changed nothing: then the whole call is made, which is
+//! also what says why it is refused. So the short way needs few registers and no stack. Both are one function: `PLAIN` says which.
 
 use power::hcall::flags as f;
-use power::{HostReal, HpteR, HpteV, PteIndex};
+use power::{HpteR, HpteV, PteIndex};
 
-use crate::access::{GUEST_RESERVED, absent_r, pp_defined, pp_writable, ram_r, read_only};
+use crate::access::{pp_defined, pp_writable, read_only};
 use crate::entry::{IN_USE, VALID};
 use crate::error::HptError;
-use crate::hash::actual_shift;
 use crate::machine::Machine;
-use crate::mmu::{Backing, GuestMmu, RC, guest_v};
-use crate::page::PageView;
+use crate::mmu::{GuestMmu, RC, guest_v, guest_v_in_use};
 use crate::sync::Ordering;
 use crate::table::Entry;
 
 /// Entries that one H_BULK_REMOVE can name.
 pub const BULK_MAX: usize = 4;
 
-/// H_ENTER flags that act on the page's contents.
-const CONTENTS: u64 = f::ZERO_PAGE | f::ICACHE_INVALIDATE | f::ICACHE_SYNCHRONIZE;
 /// Dword 1 bits that H_PROTECT sets.
 const PROTECT: u64 = HpteR::PP0 | HpteR::PP | HpteR::N | HpteR::KEY_HI | HpteR::KEY_LO;
 
@@ -36,7 +37,10 @@ const fn protect_bits(flags: u64) -> u64 {
 /// Do H_REMOVE's conditions hold for a dword 0 that is in use?
 #[inline]
 const fn condition(flags: u64, v: HpteV, avpn: u64) -> bool {
-    (flags & f::AVPN == 0 || v.0 & !0x7f == avpn) && (flags & f::ANDCOND == 0 || v.0 & avpn == 0)
+    if flags & f::AVPN != 0 && v.0 & !0x7f != avpn {
+        return false;
+    }
+    flags & f::ANDCOND == 0 || v.0 & avpn == 0
 }
 
 /// An H_BULK_REMOVE entry that the hardware may not have forgotten yet.
@@ -63,172 +67,23 @@ mod bulk {
 }
 
 impl<'a> GuestMmu<'a> {
-    /// H_ENTER (PAPR 14.5.4.1.2): adds an entry to a group, or at an exact place, and answers where.
-    ///
-    /// What the hardware gets depends on what backs the page: a writable entry for a private page, a read-only one for a shared or
-    /// write-protected one, none (absent) for a page that is not populated or may not be accessed, and for
-    /// an address where there is nothing. RAM is always mapped cacheable; a device only with its own cache attribute.
-    #[inline]
-    pub fn enter<M: Machine>(
-        &self,
-        m: &M,
-        flags: u64,
-        index: PteIndex,
-        v: HpteV,
-        r: HpteR,
-    ) -> Result<PteIndex, HptError> {
-        if flags & (CONTENTS | f::EXACT | f::COPY_PAGE) == 0 {
-            self.enter_with::<M, true>(m, flags, index, v, r)
-        } else {
-            self.enter_specially(m, flags, index, v, r)
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn enter_specially<M: Machine>(
-        &self,
-        m: &M,
-        flags: u64,
-        index: PteIndex,
-        v: HpteV,
-        r: HpteR,
-    ) -> Result<PteIndex, HptError> {
-        self.enter_with::<M, false>(m, flags, index, v, r)
-    }
-
-    /// H_ENTER; `PLAIN` when no flag asks for anything. That path has no loops and no calls but the ones that begin again without it, when there is no
-    /// room or somebody holds a lock: it needs few registers and no frame.
+    /// Finds and locks an entry that is in use and meets the conditions, for a change of what the guest sees of it; answers the raw dword 0, and both as
+    /// the hardware has them.
     #[inline(always)]
-    fn enter_with<M: Machine, const PLAIN: bool>(
+    fn lock_in_use<const PLAIN: bool>(
         &self,
-        m: &M,
-        flags: u64,
         index: PteIndex,
-        v: HpteV,
-        r: HpteR,
-    ) -> Result<PteIndex, HptError> {
-        let shift = actual_shift(v, r);
-        let low = (1u64 << shift) - 1;
-        // LP takes the low bits of RPN, eight at most; what is left below the actual size has to be zero.
-        let misaligned = r.0 & low & HpteR::RPN & !0xf_f000 != 0;
-        if misaligned
-            || v.any(self.hpt.unusable_v())
-            || !pp_defined(r.0)
-            || (!PLAIN && flags & f::COPY_PAGE != 0)
-            // 0 is no size at all, and not below any unit when one is taken off.
-            || shift.wrapping_sub(1) >= self.slots.unit_shift()
-        {
-            return Err(HptError::Parameter);
-        }
-        let v = HpteV(v.0 & !(HpteV::HVLOCK | HpteV::ABSENT | HpteV::V));
-        let guest = r.0 & !GUEST_RESERVED;
-        let (group, word) = self.hpt.group(index).ok_or(HptError::Parameter)?;
-        let backing = self.backing(HpteR(guest), low)?;
-        if !PLAIN && flags & f::ZERO_PAGE != 0 && !matches!(backing, Backing::Ram(..)) {
-            return Err(HptError::Parameter);
-        }
-        let revs = match word.0.flagged() {
-            Some(revs) => revs,
-            None if PLAIN => return self.enter_specially(m, flags, index, v, r),
-            None => self.hpt.open(index)?,
-        };
-
-        let slot = if PLAIN {
-            match self.hpt.claim_at_once(group) {
-                Some(slot) => Ok(slot),
-                None => return self.enter_specially(m, flags, index, v, r),
-            }
-        } else if flags & f::EXACT == 0 {
-            self.hpt.claim(group)
-        } else {
-            claim_exactly(group, (index.0 & 7) as usize)
-        };
-        let slot = slot.map_err(|full| if full { HptError::PtegFull } else { HptError::TooHard })? & 7;
-        let (Some(hpte), Some(rev)) = (group.0.get(slot), revs.0.get(slot)) else {
-            return Err(HptError::Parameter);
-        };
-        let entry = Entry { index: PteIndex((index.0 & !7) | slot as u64), hpte, rev };
-
-        let (bit, hardware) = match backing {
-            Backing::Ram(page, offset) => {
-                let view = if PLAIN { page.try_lock() } else { page.lock() };
-                let Some(view) = view else {
-                    hpte.unlock(0);
-                    if PLAIN {
-                        return self.enter_specially(m, flags, index, v, HpteR(guest));
-                    }
-                    return Err(HptError::TooHard);
-                };
-                if !PLAIN
-                    && flags & CONTENTS != 0
-                    && let Err(error) = self.contents(m, flags, view, offset, low + 1)
-                {
-                    page.unlock(view);
-                    hpte.unlock(0);
-                    return Err(error);
-                }
-                // --- point of no return ---
-                if !PLAIN && flags & f::ZERO_PAGE != 0 {
-                    page.note_usage(HpteR::C);
-                }
-                self.link(page, &entry);
-                page.unlock(view);
-                if view.is_present() {
-                    (HpteV::V, ram_r(guest, low, view.host_bits() | offset, view))
-                } else {
-                    (HpteV::ABSENT, absent_r(guest, low))
-                }
-            }
-            // --- point of no return, also here ---
-            Backing::Device(host) => (HpteV::V, (guest & (!HpteR::RPN | low)) | host),
-            Backing::Nothing => (HpteV::ABSENT, absent_r(guest, low)),
-        };
-        rev.set_guest(HpteR(guest));
-        hpte.r.store(self.hpt.memory_r(v, hardware), Ordering::Relaxed);
-        hpte.unlock_value(self.hpt.memory_v(HpteV(v.0 | bit)));
-        m.pte_sync();
-        Ok(entry.index)
-    }
-
-    /// Zeroes and synchronizes a page that is to be entered; the page is locked.
-    fn contents<M: Machine>(
-        &self,
-        m: &M,
-        flags: u64,
-        view: PageView,
-        offset: u64,
-        len: u64,
-    ) -> Result<(), HptError> {
-        let zero = flags & f::ZERO_PAGE != 0;
-        if !view.is_present() || len > M::BULK_LIMIT || (zero && !view.is_writable()) {
-            return Err(HptError::TooHard);
-        }
-        let at = HostReal(view.host_bits() | offset);
-        if zero {
-            m.zero(at, len);
-        }
-        if flags & (f::ICACHE_INVALIDATE | f::ICACHE_SYNCHRONIZE) != 0 {
-            m.icache_sync(at, len);
-        }
-        Ok(())
-    }
-
-    /// Locks an entry that is in use and meets the conditions; answers its raw dword 0.
-    #[inline(always)]
-    pub(crate) fn lock_in_use(
-        &self,
-        entry: &Entry<'_>,
         flags: u64,
         avpn: u64,
-    ) -> Result<(u64, HpteV, HpteR), HptError> {
-        let raw_v = entry.hpte.lock().ok_or(HptError::TooHard)?;
+    ) -> Result<(Entry<'a>, u64, HpteV, HpteR), HptError> {
+        let entry = if PLAIN { self.hpt.open_entry(index)? } else { self.hpt.entry_to_change(index)? };
+        let raw_v = entry.hpte.lock_or_try::<PLAIN>().ok_or(HptError::TooHard)?;
         let (v, r) = self.hpt.decode(entry.hpte);
-        if raw_v & IN_USE == 0 || !condition(flags, guest_v(v), avpn) {
+        if !v.any(HpteV::V | HpteV::ABSENT) || !condition(flags, guest_v_in_use(v), avpn) {
             entry.hpte.unlock(raw_v);
             return Err(HptError::NotFound);
         }
-        Ok((raw_v, v, r))
+        Ok((entry, raw_v, v, r))
     }
 
     /// H_REMOVE (PAPR 14.5.4.1.1): removes an entry and answers what the guest had there, R and C included.
@@ -239,14 +94,38 @@ impl<'a> GuestMmu<'a> {
         index: PteIndex,
         avpn: u64,
     ) -> Result<(HpteV, HpteR), HptError> {
-        let entry = self.hpt.entry_to_change(index)?;
-        let (raw_v, v, r) = self.lock_in_use(&entry, flags, avpn)?;
-        if raw_v & VALID != 0 {
-            self.start_invalidate(m, &entry, raw_v, v, r);
-            m.tlb_sync();
+        match self.remove_plainly(m, flags, index, avpn) {
+            Some(removed) => Ok(removed),
+            None => self.remove_with::<M, false>(m, flags, index, avpn),
+        }
+    }
+
+    /// The short way of H_REMOVE.
+    #[inline(always)]
+    pub fn remove_plainly<M: Machine>(
+        &self,
+        m: &M,
+        flags: u64,
+        index: PteIndex,
+        avpn: u64,
+    ) -> Option<(HpteV, HpteR)> {
+        self.remove_with::<M, true>(m, flags, index, avpn).ok()
+    }
+
+    #[inline(always)]
+    fn remove_with<M: Machine, const PLAIN: bool>(
+        &self,
+        m: &M,
+        flags: u64,
+        index: PteIndex,
+        avpn: u64,
+    ) -> Result<(HpteV, HpteR), HptError> {
+        let (entry, raw_v, v, r) = self.lock_in_use::<PLAIN>(index, flags, avpn)?;
+        if v.any(HpteV::V) {
+            self.invalidate_only(m, &entry, raw_v, v, r);
         }
         // Comes back from here unchanged, or not at all.
-        Ok((guest_v(v), self.finish_remove(&entry, raw_v)?))
+        Ok((guest_v_in_use(v), self.finish_remove::<PLAIN>(&entry, raw_v)?))
     }
 
     /// H_BULK_REMOVE (PAPR 14.5.4.1.8): up to four H_REMOVEs, whose specifiers are answered in place; `Parameter` and `Hardware` are answers
@@ -351,7 +230,7 @@ impl<'a> GuestMmu<'a> {
             m.tlb_sync();
         }
         for pending in batch.iter_mut().filter_map(Option::take) {
-            let code = match self.finish_remove(&pending.entry, pending.raw_v) {
+            let code = match self.finish_remove::<false>(&pending.entry, pending.raw_v) {
                 Ok(r) => {
                     *removed = true;
                     (r.0 & RC) << bulk::RC_SHIFT
@@ -369,20 +248,28 @@ impl<'a> GuestMmu<'a> {
 
     /// H_READ (PAPR 14.5.4.1.3): one entry as the guest has it; zeroes for one that is not in use.
     pub fn read(&self, index: PteIndex) -> Result<(HpteV, HpteR), HptError> {
-        let entry = match self.hpt.entry(index) {
-            Ok(entry) => entry,
-            Err(HptError::NotFound) => return Ok((HpteV(0), HpteR(0))),
-            Err(error) => return Err(error),
-        };
-        let raw_v = entry.hpte.lock().ok_or(HptError::TooHard)?;
-        let (v, r) = self.hpt.decode(entry.hpte);
-        let rc = if raw_v & VALID != 0 { r.0 & RC } else { 0 };
-        let guest = entry.rev.guest();
-        entry.hpte.unlock(raw_v);
-        if raw_v & IN_USE == 0 {
-            return Ok((HpteV(0), HpteR(0)));
+        match self.hpt.entry(index) {
+            Ok(entry) => {
+                let raw_v = entry.hpte.lock().ok_or(HptError::TooHard)?;
+                let seen = self.hpt.seen_by_guest(entry.hpte, entry.rev);
+                entry.hpte.unlock(raw_v);
+                Ok(seen)
+            }
+            Err(HptError::NotFound) => Ok((HpteV(0), HpteR(0))),
+            Err(error) => Err(error),
         }
-        Ok((guest_v(v), HpteR(guest.0 | rc)))
+    }
+
+    /// The short way of H_READ, for an entry that is in use.
+    #[inline(always)]
+    pub fn read_plainly(&self, index: PteIndex) -> Option<(HpteV, HpteR)> {
+        let entry = self.hpt.entry(index).ok()?;
+        let raw_v = entry.hpte.try_lock()?;
+        let (v, r) = self.hpt.decode(entry.hpte);
+        // An absent entry has neither R nor C.
+        let seen = (guest_v_in_use(v), HpteR(entry.rev.guest().0 | r.0 & RC));
+        entry.hpte.unlock(raw_v);
+        if v.any(HpteV::V | HpteV::ABSENT) { Some(seen) } else { None }
     }
 
     /// H_READ with READ_4: the aligned four entries around one.
@@ -398,25 +285,48 @@ impl<'a> GuestMmu<'a> {
     ///
     /// The hardware's entry becomes writable only for a page that is private and unprotected at this moment.
     pub fn protect<M: Machine>(&self, m: &M, flags: u64, index: PteIndex, avpn: u64) -> Result<(), HptError> {
+        match self.protect_plainly(m, flags, index, avpn) {
+            Some(()) => Ok(()),
+            None => self.protect_with::<M, false>(m, flags, index, avpn),
+        }
+    }
+
+    /// The short way of H_PROTECT.
+    #[inline(always)]
+    pub fn protect_plainly<M: Machine>(&self, m: &M, flags: u64, index: PteIndex, avpn: u64) -> Option<()> {
+        self.protect_with::<M, true>(m, flags, index, avpn).ok()
+    }
+
+    #[inline(always)]
+    fn protect_with<M: Machine, const PLAIN: bool>(
+        &self,
+        m: &M,
+        flags: u64,
+        index: PteIndex,
+        avpn: u64,
+    ) -> Result<(), HptError> {
         let bits = protect_bits(flags);
         if !pp_defined(bits) {
             return Err(HptError::Parameter);
         }
-        let entry = self.hpt.entry_to_change(index)?;
-        let (raw_v, v, r) = self.lock_in_use(&entry, flags & f::AVPN, avpn)?;
+        let (entry, raw_v, v, r) = self.lock_in_use::<PLAIN>(index, flags & f::AVPN, avpn)?;
         // --- point of no return ---
         let guest = (entry.rev.guest().0 & !PROTECT) | bits;
-        if raw_v & VALID != 0 {
+        if v.any(HpteV::V) {
             let mut new = (r.0 & !PROTECT) | bits;
             if guest & !r.0 & HpteR::G != 0 {
                 new |= HpteR::N;
             }
-            if pp_writable(new) && !pp_writable(r.0) && !self.may_write(&entry) {
+            if pp_writable(new) && !pp_writable(r.0) && !self.may_write::<PLAIN>(&entry) {
                 new = read_only(new);
             }
-            if (new ^ r.0) & PROTECT != 0 {
-                let rc = self.invalidate(m, &entry, raw_v, v, r);
-                entry.hpte.r.store(self.hpt.memory_r(v, new | rc), Ordering::Relaxed);
+            // All that can differ are bits that H_PROTECT sets.
+            let change = new ^ r.0;
+            if change != 0 {
+                self.invalidate_only(m, &entry, raw_v, v, r);
+                // R and C may have been set since it was read, and belong to nobody else now.
+                let now = entry.hpte.r.load(Ordering::Relaxed);
+                entry.hpte.r.store(now ^ change, Ordering::Relaxed);
             }
         }
         entry.rev.set_guest(HpteR(guest));
@@ -427,12 +337,14 @@ impl<'a> GuestMmu<'a> {
     /// May the hardware write to the page behind a locked entry? Who changes that locks every entry of the page afterwards, so the
     /// answer holds until this one is unlocked, or is corrected then.
     #[inline(always)]
-    fn may_write(&self, entry: &Entry<'_>) -> bool {
-        match self.page_of(entry.rev) {
-            Some(page) => page.view().is_writable(),
+    fn may_write<const PLAIN: bool>(&self, entry: &Entry<'_>) -> bool {
+        if !entry.rev.is_linked() {
             // A device: the guest's own business.
-            None => !entry.rev.is_linked(),
+            return true;
         }
+        // The short way does not look for pages that are elsewhere: then the next store will find out.
+        let page = if PLAIN { self.low_page_of(entry.rev).ok().flatten() } else { self.page_of(entry.rev) };
+        page.is_some_and(|page| page.view().is_writable())
     }
 
     /// H_CLEAR_REF (PAPR 14.5.4.1.6): clears R and answers dword 1 as it was.
@@ -446,8 +358,7 @@ impl<'a> GuestMmu<'a> {
     }
 
     fn clear_usage<M: Machine>(&self, m: &M, index: PteIndex, bit: u64) -> Result<HpteR, HptError> {
-        let entry = self.hpt.entry_to_change(index)?;
-        let (raw_v, v, r) = self.lock_in_use(&entry, 0, 0)?;
+        let (entry, raw_v, v, r) = self.lock_in_use::<false>(index, 0, 0)?;
         // --- point of no return ---
         let mut guest = entry.rev.guest().0;
         if raw_v & VALID != 0 {
@@ -465,18 +376,6 @@ impl<'a> GuestMmu<'a> {
         entry.rev.set_guest(HpteR(guest & !bit));
         entry.hpte.unlock(raw_v);
         Ok(HpteR(guest))
-    }
-}
-
-/// Locks the one entry that H_ENTER may use.
-fn claim_exactly(group: &crate::entry::Pteg, slot: usize) -> Result<usize, bool> {
-    let hpte = group.0.get(slot).ok_or(true)?;
-    let v = hpte.lock().ok_or(false)?;
-    if v & IN_USE == 0 {
-        Ok(slot)
-    } else {
-        hpte.unlock(v);
-        Err(true)
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! - [`table`]: the table, its layouts, the search. [`entry`]: entries and their lock. [`hash`]: the hash function and `tlbie` operands.
 //! - [`page`]: slots, and the state of each page of RAM. [`access`]: storage protection.
-//! - [`hcall`]: H_ENTER, H_REMOVE, H_BULK_REMOVE, H_READ, H_PROTECT, H_CLEAR_REF, H_CLEAR_MOD; [`init`]: H_PAGE_INIT.
+//! - [`enter`]: H_ENTER. [`hcall`]: H_REMOVE, H_BULK_REMOVE, H_READ, H_PROTECT, H_CLEAR_REF, H_CLEAR_MOD; [`init`]: H_PAGE_INIT.
 //! - [`fault`]: what to do about storage interrupts, translation on the guest's behalf, and the VRMA.
 //! - [`backing`]: changes of what backs a page, which reach every entry through the reverse map. [`reserve`]: where its memory comes from.
 //! - [`clone`], [`snapshot`], [`resize`]: a whole table copied, brought back to what it was, and moved to another.
@@ -19,6 +19,7 @@ pub mod access;
 pub mod backing;
 pub mod bytes;
 pub mod clone;
+pub mod enter;
 pub mod entry;
 pub mod error;
 pub mod explain;

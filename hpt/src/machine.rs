@@ -15,6 +15,13 @@ pub trait Machine {
     /// (`eieio; tlbsync; ptesync`).
     fn tlb_sync(&self);
 
+    /// Both for one invalidation: it has completed everywhere.
+    #[inline(always)]
+    fn tlb_invalidate_one(&self, index: PteIndex, v: HpteV, r: HpteR) {
+        self.tlb_invalidate(index, v, r);
+        self.tlb_sync();
+    }
+
     /// Orders a new entry before later accesses of this thread (`ptesync`). Without it the guest might
     /// fault once more.
     #[inline]

@@ -6,7 +6,7 @@ use crate::entry::{ABSENT, END, IN_USE, LINKED, LOCK, RevEntry, VALID};
 use crate::error::HptError;
 use crate::machine::Machine;
 use crate::page::{Page, PageView, SLOT_ALIGN, SlotKind, Slots};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 use crate::table::{Entry, Hpt};
 
 /// A partition's page table together with what backs its real addresses. As cheap as two pointers.
@@ -32,11 +32,13 @@ pub(crate) const RC: u64 = HpteR::R | HpteR::C;
 /// Dword 0 as the guest may see it: absent entries are valid, nobody has a lock.
 #[inline]
 pub(crate) const fn guest_v(v: HpteV) -> HpteV {
-    if v.any(HpteV::V | HpteV::ABSENT) {
-        HpteV((v.0 & !(HpteV::HVLOCK | HpteV::ABSENT)) | HpteV::V)
-    } else {
-        HpteV(0)
-    }
+    if v.any(HpteV::V | HpteV::ABSENT) { guest_v_in_use(v) } else { HpteV(0) }
+}
+
+/// The same of an entry that is in use.
+#[inline]
+pub(crate) const fn guest_v_in_use(v: HpteV) -> HpteV {
+    HpteV((v.0 & !(HpteV::HVLOCK | HpteV::ABSENT)) | HpteV::V)
 }
 
 impl<'a> GuestMmu<'a> {
@@ -102,7 +104,7 @@ impl<'a> GuestMmu<'a> {
     }
 
     /// Takes a locked entry off the chain of a locked page.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unlink(&self, page: &Page, entry: &Entry<'_>) {
         let next = entry.rev.forward.load(Ordering::Relaxed);
         let previous = entry.rev.back.load(Ordering::Relaxed);
@@ -121,7 +123,7 @@ impl<'a> GuestMmu<'a> {
     }
 
     /// Where a link leads.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn follow(&self, link: u32) -> Option<&'a RevEntry> {
         if link & LINKED == 0 { None } else { self.hpt.rev(link & !LINKED) }
     }
@@ -129,12 +131,26 @@ impl<'a> GuestMmu<'a> {
     /// The page on whose chain a locked entry is.
     #[inline(always)]
     pub(crate) fn page_of(&self, rev: &RevEntry) -> Option<&'a Page> {
-        // Bits of RPN below the actual page size encode it; they do not reach the next unit.
-        if rev.is_linked() { self.slots.page(GuestReal(rev.guest().0 & HpteR::RPN)) } else { None }
+        if rev.is_linked() { self.slots.page(GuestReal(Self::real_of(rev))) } else { None }
+    }
+
+    /// The same; the error says that it is not a [`Slots::low_page`].
+    #[inline(always)]
+    pub(crate) fn low_page_of(&self, rev: &RevEntry) -> Result<Option<&'a Page>, HptError> {
+        if !rev.is_linked() {
+            return Ok(None);
+        }
+        self.slots.low_page(Self::real_of(rev)).map(Some).ok_or(HptError::TooHard)
+    }
+
+    /// The real address of the page of an entry: bits of RPN below the actual page size encode it; they do not reach the next unit.
+    #[inline(always)]
+    fn real_of(rev: &RevEntry) -> u64 {
+        rev.guest().0 & HpteR::RPN
     }
 
     /// Starts to take a valid, locked entry from the hardware. It looks absent, and locked, until it is unlocked.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start_invalidate<M: Machine>(
         &self,
         m: &M,
@@ -143,12 +159,33 @@ impl<'a> GuestMmu<'a> {
         v: HpteV,
         r: HpteR,
     ) {
-        entry.hpte.v.store_raw((raw_v & !VALID) | ABSENT | LOCK, Ordering::Relaxed);
+        Self::hide(entry, raw_v);
         m.tlb_invalidate(entry.index, v, r);
     }
 
+    /// Takes a valid, locked entry from the hardware.
+    #[inline(always)]
+    pub(crate) fn invalidate_only<M: Machine>(
+        &self,
+        m: &M,
+        entry: &Entry<'_>,
+        raw_v: u64,
+        v: HpteV,
+        r: HpteR,
+    ) {
+        Self::hide(entry, raw_v);
+        m.tlb_invalidate_one(entry.index, v, r);
+    }
+
+    /// Makes a locked entry one that the hardware does not find any more.
+    #[inline(always)]
+    fn hide(entry: &Entry<'_>, raw_v: u64) {
+        // It was valid, not absent, and `raw_v` is without the lock: all three change.
+        entry.hpte.v.store_raw(raw_v ^ (VALID | ABSENT | LOCK), Ordering::Relaxed);
+    }
+
     /// Takes a valid, locked entry from the hardware and answers its final R and C.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn invalidate<M: Machine>(
         &self,
         m: &M,
@@ -157,24 +194,38 @@ impl<'a> GuestMmu<'a> {
         v: HpteV,
         r: HpteR,
     ) -> u64 {
-        self.start_invalidate(m, entry, raw_v, v, r);
-        m.tlb_sync();
+        self.invalidate_only(m, entry, raw_v, v, r);
         entry.hpte.r.load(Ordering::Relaxed) & RC
     }
 
     /// Frees a locked entry that the hardware does not see any more, and answers the guest's view of dword 1 with R and C.
     /// `raw_v` is what dword 0 was, and is again, when its page stays locked: that is the error.
     #[inline(always)]
-    pub(crate) fn finish_remove(&self, entry: &Entry<'_>, raw_v: u64) -> Result<HpteR, HptError> {
-        let rc = if raw_v & VALID != 0 { entry.hpte.r.load(Ordering::Relaxed) & RC } else { 0 };
-        if let Some(page) = self.page_of(entry.rev) {
-            let Some(view) = page.lock() else {
+    pub(crate) fn finish_remove<const PLAIN: bool>(
+        &self,
+        entry: &Entry<'_>,
+        raw_v: u64,
+    ) -> Result<HpteR, HptError> {
+        // An absent entry has neither.
+        let rc = entry.hpte.r.load(Ordering::Relaxed) & RC;
+        let page = if PLAIN { self.low_page_of(entry.rev) } else { Ok(self.page_of(entry.rev)) };
+        let locked = page.map(|page| page.map(|page| (page, page.lock_or_try::<PLAIN>())));
+        match locked {
+            Ok(Some((page, Some(view)))) => {
+                self.unlink(page, entry);
+                page.note_usage(rc);
+                let guest = HpteR(entry.rev.guest().0 | rc);
+                // One barrier for both locks.
+                fence(Ordering::Release);
+                page.unlock_behind_fence(view);
+                entry.hpte.unlock_behind_fence(0);
+                return Ok(guest);
+            }
+            Ok(None) => {}
+            Ok(Some((_, None))) | Err(_) => {
                 entry.hpte.unlock(raw_v);
                 return Err(HptError::TooHard);
-            };
-            self.unlink(page, entry);
-            page.note_usage(rc);
-            page.unlock(view);
+            }
         }
         let guest = HpteR(entry.rev.guest().0 | rc);
         entry.hpte.unlock(0);
@@ -193,7 +244,7 @@ impl<'a> GuestMmu<'a> {
         }
         self.hpt.forget_all();
         self.slots.pages().for_each(|page| page.set_head(0));
-        crate::sync::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
     }
 
     /// The state of the page at a real address.

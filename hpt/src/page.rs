@@ -8,7 +8,7 @@ use power::{GuestReal, HostReal, HpteR};
 
 use crate::entry::LINKED;
 use crate::order::{self, Kind};
-use crate::sync::{AtomicU32, AtomicU64, Ordering, SPINS, relax};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, SPINS, fence, relax, try_set};
 
 /// What a page is backed by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -185,7 +185,7 @@ impl Page {
     }
 
     /// Adds R and C of a dword 1; other bits are ignored. For the hypervisor's own stores on the guest's behalf as well.
-    #[inline]
+    #[inline(always)]
     pub fn note_usage(&self, r: u64) {
         let rc = r as u32 & RC;
         if rc & !self.usage.load(Ordering::Relaxed) != 0 {
@@ -193,17 +193,9 @@ impl Page {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_lock(&self) -> Option<PageView> {
-        let word = self.word.load(Ordering::Relaxed);
-        let free = word & LOCKED == 0
-            && self
-                .word
-                .compare_exchange_weak(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok();
-        if !free {
-            return None;
-        }
+        let word = try_set(&self.word, LOCKED, LOCKED)?;
         order::taken(Kind::Page, self);
         Some(PageView(word))
     }
@@ -221,6 +213,12 @@ impl Page {
         None
     }
 
+    /// Locks it; or only if that can be done at once.
+    #[inline(always)]
+    pub(crate) fn lock_or_try<const TRY: bool>(&self) -> Option<PageView> {
+        if TRY { self.try_lock() } else { self.lock() }
+    }
+
     /// Changes its state; the page is locked and stays so.
     pub(crate) fn set_locked(&self, view: PageView) {
         self.word.store(view.0 | LOCKED, Ordering::Release);
@@ -228,8 +226,15 @@ impl Page {
 
     #[inline]
     pub(crate) fn unlock(&self, view: PageView) {
+        fence(Ordering::Release);
+        self.unlock_behind_fence(view);
+    }
+
+    /// The same when what has been done under the lock is behind a release fence already.
+    #[inline(always)]
+    pub(crate) fn unlock_behind_fence(&self, view: PageView) {
         order::released(self);
-        self.word.store(view.0, Ordering::Release);
+        self.word.store(view.0, Ordering::Relaxed);
     }
 
     #[inline]
@@ -318,6 +323,8 @@ pub enum Target<'a> {
 #[derive(Clone, Debug)]
 pub struct Slots<'a> {
     slots: [Slot<'a>; MAX_SLOTS],
+    /// The pages of RAM from address 0 on, which are one of the slots and what nearly everything is about.
+    low: &'a [Page],
     unit_shift: u32,
 }
 
@@ -328,7 +335,7 @@ pub(crate) const SLOT_ALIGN: u64 = 1 << 16;
 impl<'a> Slots<'a> {
     /// None yet. In a `huge` partition pages are units of 16 MiB and 16 MiB entries are accepted; otherwise 64 KiB.
     pub const fn new(huge: bool) -> Slots<'a> {
-        Slots { slots: [NO_SLOT; MAX_SLOTS], unit_shift: if huge { 24 } else { 16 } }
+        Slots { slots: [NO_SLOT; MAX_SLOTS], low: &[], unit_shift: if huge { 24 } else { 16 } }
     }
 
     /// log2 of the bytes that a [`Page`] stands for.
@@ -365,6 +372,9 @@ impl<'a> Slots<'a> {
         match self.slots.iter_mut().find(|s| s.len == 0) {
             Some(free) => *free = slot,
             None => return Err(SlotError::Full),
+        }
+        if let (SlotKind::Ram(pages), 0) = (slot.kind, slot.base.0) {
+            self.low = pages;
         }
         Ok(())
     }
@@ -404,6 +414,12 @@ impl<'a> Slots<'a> {
             }
         }
         None
+    }
+
+    /// The page at a real address, if that is in the RAM from address 0 on.
+    #[inline(always)]
+    pub(crate) fn low_page(&self, real: u64) -> Option<&'a Page> {
+        self.low.get((real >> (self.unit_shift & 63)) as usize)
     }
 
     /// What is at a real address.

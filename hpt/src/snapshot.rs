@@ -56,6 +56,15 @@ impl Hpt<'_> {
         opened.unwrap_or(Err(HptError::TooHard))
     }
 
+    /// The part of a group in the reverse map, once it is one that may be changed.
+    pub(crate) fn opened(&self, index: PteIndex) -> Result<&'static RevGroup, HptError> {
+        let (_, word) = self.group(index).ok_or(HptError::Parameter)?;
+        match word.0.flagged() {
+            Some(revs) => Ok(revs),
+            None => self.open(index),
+        }
+    }
+
     /// Both dwords of an entry as the guest sees them; zeroes when it is not in use. For who has the entry locked, or knows that
     /// what the guest sees does not change.
     pub(crate) fn seen_by_guest(&self, hpte: &Hpte, rev: &RevEntry) -> (HpteV, HpteR) {

@@ -83,16 +83,60 @@ impl BeAtomicU64 {
         self.0.store(value, order);
     }
 
-    /// Replaces `old` by `new`, with acquire ordering. May fail for no reason.
-    #[inline]
-    pub(crate) fn acquire_raw(&self, old: u64, new: u64) -> bool {
-        self.0.compare_exchange_weak(old, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    /// As [`try_set`], on the raw value.
+    #[inline(always)]
+    pub(crate) fn try_set_raw(&self, busy: u64, set: u64) -> Option<u64> {
+        try_set(&self.0, busy, set)
     }
 }
 
 impl Default for BeAtomicU64 {
     fn default() -> Self {
         BeAtomicU64::new(0)
+    }
+}
+
+/// Sets bits of a word that has none of the `busy` ones, with acquire ordering, and answers the word as it was. `None` if it has one of
+/// them, or for no reason.
+#[cfg(not(all(target_arch = "powerpc64", not(loom))))]
+#[inline(always)]
+pub(crate) fn try_set(word: &AtomicU64, busy: u64, set: u64) -> Option<u64> {
+    let old = word.load(Ordering::Relaxed);
+    let free = old & busy == 0
+        && word.compare_exchange_weak(old, old | set, Ordering::Acquire, Ordering::Relaxed).is_ok();
+    free.then_some(old)
+}
+
+#[cfg(all(target_arch = "powerpc64", not(loom)))]
+pub(crate) use reservation::try_set;
+
+/// The same with the test of the busy bits between load and store: the compiler would load the word twice and compare.
+#[cfg(all(target_arch = "powerpc64", not(loom)))]
+#[allow(unsafe_code)] // inline assembly
+mod reservation {
+    use core::arch::asm;
+
+    use super::AtomicU64;
+
+    #[inline(always)]
+    pub(crate) fn try_set(word: &AtomicU64, busy: u64, set: u64) -> Option<u64> {
+        let (old, found): (u64, u64);
+        // SAFETY: changes the doubleword that the reference is to as an atomic operation does. The store only fails if somebody else's to the
+        // same block succeeds, or after an interrupt. `lwsync` keeps what follows behind the load (Power ISA 3.0C, book II, 4.6.3).
+        unsafe {
+            asm!(
+                "2: ldarx {old}, 0, {word}",
+                "and. {found}, {old}, {busy}",
+                "bne- 3f",
+                "or {new}, {old}, {set}",
+                "stdcx. {new}, 0, {word}",
+                "bne- 2b",
+                "lwsync",
+                "3:",
+                old = out(reg) old, found = out(reg) found, new = out(reg) _, word = in(reg_nonzero) word.as_ptr(), busy = in(reg) busy,
+                set = in(reg) set, out("cr0") _, options(nostack));
+        }
+        if found == 0 { Some(old) } else { None }
     }
 }
 

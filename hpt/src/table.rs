@@ -19,6 +19,26 @@ pub struct Hpt<'a> {
     reserve: Option<&'a Reserve>,
     mask: u64,
     format: HpteFormat,
+    bits: FormatBits,
+}
+
+/// What a layout has where, for those in a hurry: as [`HpteFormat`], without a branch.
+#[derive(Clone, Copy, Debug)]
+struct FormatBits {
+    /// What dword 0 keeps of its 2.07 form.
+    v: u64,
+    /// Where B is in dword 1; none in the 2.07 layout.
+    b: u64,
+    /// See [`Hpt::unusable_v`].
+    unusable_v: u64,
+}
+
+impl FormatBits {
+    const fn of(format: HpteFormat) -> FormatBits {
+        const RESERVED_B: u64 = 1 << 63;
+        let (v, b) = format.to_memory(HpteV(!0), HpteR(0));
+        FormatBits { v, b, unusable_v: RESERVED_B | !v & !HpteV::B }
+    }
 }
 
 /// An entry in its place.
@@ -38,6 +58,9 @@ pub(crate) enum Search<'a> {
     /// An entry stays locked.
     Busy,
 }
+
+/// Where the 3.0 layout has B in dword 1.
+const B_SHIFT: u32 = 58;
 
 /// How full a table is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -70,7 +93,8 @@ impl<'a> Hpt<'a> {
     pub fn without_reverse_map(groups: &'a [Pteg], format: HpteFormat) -> Option<Hpt<'a>> {
         let n = groups.len();
         let fits = n.is_power_of_two() && n <= 1 << 27;
-        fits.then_some(Hpt { groups, rev: &[], reserve: None, mask: (n as u64).wrapping_sub(1), format })
+        let mask = (n as u64).wrapping_sub(1);
+        fits.then_some(Hpt { groups, rev: &[], reserve: None, mask, format, bits: FormatBits::of(format) })
     }
 
     /// How entries lie in memory.
@@ -136,28 +160,48 @@ impl<'a> Hpt<'a> {
     }
 
     /// A group, and its word of the reverse map.
-    #[inline]
+    #[inline(always)]
+    #[allow(unsafe_code)] // one bound for two slices of one length
     pub(crate) fn group(&self, index: PteIndex) -> Option<(&'a Pteg, &'a RevWord)> {
         let group = usize::try_from(index.0 >> 3).ok()?;
-        Some((self.groups.get(group)?, self.rev.get(group)?))
+        let word = self.rev.get(group)?;
+        // SAFETY: `new` has seen that there are as many groups as words of the reverse map; without one there is no word.
+        Some((unsafe { self.groups.get_unchecked(group) }, word))
+    }
+
+    /// An entry, and the word of the reverse map of its group.
+    #[inline(always)]
+    #[allow(unsafe_code)] // groups as the one run of entries that they are
+    fn hpte(&self, index: PteIndex) -> Option<(&'a Hpte, &'a RevWord)> {
+        let index = usize::try_from(index.0).ok()?;
+        let word = self.rev.get(index / GROUP)?;
+        // SAFETY: as above; a group is `GROUP` entries and nothing else.
+        Some((unsafe { &*self.groups.as_ptr().cast::<Hpte>().add(index) }, word))
     }
 
     /// An entry: `Parameter` if there is no such index, `NotFound` if its group has never had one.
     #[inline(always)]
     pub(crate) fn entry(&self, index: PteIndex) -> Result<Entry<'a>, HptError> {
-        let (group, word) = self.group(index).ok_or(HptError::Parameter)?;
-        in_group(group, word.0.get().ok_or(HptError::NotFound)?, index)
+        let (hpte, word) = self.hpte(index).ok_or(HptError::Parameter)?;
+        in_group(hpte, word.0.get().ok_or(HptError::NotFound)?, index)
+    }
+
+    /// An entry whose group may be changed at once.
+    #[inline(always)]
+    pub(crate) fn open_entry(&self, index: PteIndex) -> Result<Entry<'a>, HptError> {
+        let (hpte, word) = self.hpte(index).ok_or(HptError::Parameter)?;
+        in_group(hpte, word.0.flagged().ok_or(HptError::TooHard)?, index)
     }
 
     /// An entry of which the guest is to see something else: as [`Hpt::entry`], or `TooHard`.
     #[inline(always)]
     pub(crate) fn entry_to_change(&self, index: PteIndex) -> Result<Entry<'a>, HptError> {
-        let (group, word) = self.group(index).ok_or(HptError::Parameter)?;
+        let (hpte, word) = self.hpte(index).ok_or(HptError::Parameter)?;
         let revs = match word.0.flagged() {
             Some(revs) => revs,
             None => self.thaw(index)?,
         };
-        in_group(group, revs, index)
+        in_group(hpte, revs, index)
     }
 
     /// The group of an entry that is to be changed and does not say that it may be.
@@ -175,35 +219,30 @@ impl<'a> Hpt<'a> {
     }
 
     /// Both dwords of an entry in the 2.07 layout, dword 0 without the lock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn decode(&self, hpte: &Hpte) -> (HpteV, HpteR) {
-        let v = hpte.v.load(Ordering::Relaxed) & !HpteV::HVLOCK;
-        self.format.from_memory(v, hpte.r.load(Ordering::Relaxed))
+        let (v, r) = (hpte.v.load(Ordering::Relaxed), hpte.r.load(Ordering::Relaxed));
+        let b = (r & self.bits.b) << (62 - B_SHIFT);
+        (HpteV(v & self.bits.v & !HpteV::HVLOCK | b), HpteR(r & !self.bits.b))
     }
 
     /// Dword 1 for memory.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn memory_r(&self, v: HpteV, r: u64) -> u64 {
-        match self.format {
-            HpteFormat::V2_07 => r,
-            HpteFormat::V3_0 => r | (v.0 >> 62 << 58),
-        }
+        r | (v.0 >> (62 - B_SHIFT) & self.bits.b)
     }
 
     /// Dword 0 for memory.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn memory_v(&self, v: HpteV) -> u64 {
-        self.format.to_memory(v, HpteR(0)).0
+        v.0 & self.bits.v
     }
 
     /// Bits of dword 0 that this layout cannot hold or that no entry may have: the reserved bit of B, and an AVPN beyond
     /// the 68 bits of virtual address that the 3.0 layout has.
     #[inline]
     pub(crate) const fn unusable_v(&self) -> u64 {
-        match self.format {
-            HpteFormat::V2_07 => 1 << 63,
-            HpteFormat::V3_0 => 1 << 63 | 0x3ff0_0000_0000_0000,
-        }
+        self.bits.unusable_v
     }
 
     /// Finds and locks the entry that translates an address. `wanted` is a raw mask of VALID and ABSENT: which entries count.
@@ -253,21 +292,26 @@ impl<'a> Hpt<'a> {
         }
     }
 
-    /// Claims a free entry of a group that can be had at once: locked, with a raw dword 0 of 0 to come back to.
+    /// Claims a free entry of a group that can be had at once, this one or (unless that is `exact`) one behind it: locked, with a raw dword 0 of 0 to
+    /// come back to.
     #[inline(always)]
-    pub(crate) fn claim_at_once(&self, group: &Pteg) -> Option<usize> {
-        for (slot, hpte) in group.0.iter().enumerate() {
-            let seen = hpte.v.load_raw(Ordering::Relaxed);
-            if seen & (IN_USE | LOCK) == 0 && hpte.take(seen) {
+    pub(crate) fn claim_at_once(&self, group: &Pteg, mut slot: usize, exact: bool) -> Option<usize> {
+        const BUSY: u64 = IN_USE | LOCK;
+        loop {
+            let hpte = group.0.get(slot)?;
+            if hpte.v.load_raw(Ordering::Relaxed) & BUSY == 0 && hpte.try_lock_unless(BUSY).is_some() {
                 return Some(slot);
             }
+            if exact {
+                return None;
+            }
+            slot += 1;
         }
-        None
     }
 
     /// Claims a free entry of a group. `Err(true)` when there is none, `Err(false)` when an entry stays locked.
     pub(crate) fn claim(&self, group: &Pteg) -> Result<usize, bool> {
-        if let Some(slot) = self.claim_at_once(group) {
+        if let Some(slot) = self.claim_at_once(group, 0, false) {
             return Ok(slot);
         }
         // Some looked locked.
@@ -381,12 +425,11 @@ pub struct Mapping {
     pub flags: u64,
 }
 
-/// An entry of a group.
+/// An entry with its part of the reverse map.
 #[inline(always)]
-fn in_group<'a>(group: &'a Pteg, revs: &'a RevGroup, index: PteIndex) -> Result<Entry<'a>, HptError> {
-    let slot = (index.0 & 7) as usize;
-    match (group.0.get(slot), revs.0.get(slot)) {
-        (Some(hpte), Some(rev)) => Ok(Entry { index, hpte, rev }),
-        _ => Err(HptError::Parameter),
+fn in_group<'a>(hpte: &'a Hpte, revs: &'a RevGroup, index: PteIndex) -> Result<Entry<'a>, HptError> {
+    match revs.0.get((index.0 & 7) as usize) {
+        Some(rev) => Ok(Entry { index, hpte, rev }),
+        None => Err(HptError::Parameter),
     }
 }

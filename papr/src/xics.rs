@@ -32,7 +32,7 @@ use loom::sync::atomic::AtomicU64;
 
 #[cfg(not(loom))]
 use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use power::Status;
 
@@ -117,35 +117,44 @@ impl Iterator for Kick {
     }
 }
 
-/// The word of a presentation controller: XISR in bits 0 to 23 (LSB numbering), CPPR 24 to 31, MFRR 32 to 39, the
-/// priority of what is pending 40 to 47, `RESEND` 48.
+/// The word of a presentation controller: XISR in bits 0 to 23 (LSB numbering), `RESEND` 24, CPPR 32 to 39, MFRR 40 to 47, and the
+/// priority of what is pending 48 to 55.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct IcpWord(u64);
 
 impl IcpWord {
-    const RESEND: u64 = 1 << 48;
+    const XISR: u64 = 0xff_ffff;
+    const RESEND: u64 = 1 << 24;
+    const CPPR: u32 = 32;
+    const MFRR: u32 = 40;
+    const PENDING: u32 = 48;
     /// Nothing pending, everything shut out, no IPI wanted.
-    const RESET: IcpWord = IcpWord(0xff << 40 | 0xff << 32);
+    const RESET: IcpWord = IcpWord(0xff << Self::PENDING | 0xff << Self::MFRR);
 
     const fn xisr(self) -> u32 {
-        (self.0 & 0xff_ffff) as u32
+        (self.0 & Self::XISR) as u32
     }
 
     const fn cppr(self) -> u8 {
-        (self.0 >> 24) as u8
+        (self.0 >> Self::CPPR) as u8
     }
 
     const fn mfrr(self) -> u8 {
-        (self.0 >> 32) as u8
+        (self.0 >> Self::MFRR) as u8
     }
 
     /// 0xff when nothing is pending.
     const fn pending(self) -> u8 {
-        (self.0 >> 40) as u8
+        (self.0 >> Self::PENDING) as u8
     }
 
     const fn resend(self) -> bool {
         self.0 & Self::RESEND != 0
+    }
+
+    /// With one of the three priorities changed.
+    const fn with(self, which: u32, priority: u8) -> Self {
+        IcpWord(self.0 & !(0xff << which) | (priority as u64) << which)
     }
 
     const fn with_resend(self, on: bool) -> Self {
@@ -153,16 +162,16 @@ impl IcpWord {
     }
 
     const fn with_cppr(self, cppr: u8) -> Self {
-        IcpWord(self.0 & !(0xff << 24) | (cppr as u64) << 24)
+        self.with(Self::CPPR, cppr)
     }
 
     const fn with_mfrr(self, mfrr: u8) -> Self {
-        IcpWord(self.0 & !(0xff << 32) | (mfrr as u64) << 32)
+        self.with(Self::MFRR, mfrr)
     }
 
     const fn with_pending(self, xisr: u32, priority: u8) -> Self {
-        let rest = self.0 & !(0xff << 40 | 0xff_ffff);
-        IcpWord(rest | (priority as u64) << 40 | (xisr & 0xff_ffff) as u64)
+        let rest = self.with(Self::PENDING, priority).0 & !Self::XISR;
+        IcpWord(rest | xisr as u64 & Self::XISR)
     }
 
     /// Would an interrupt of this priority be taken in? An IPI of the same priority goes first.
@@ -197,6 +206,40 @@ impl IcpWord {
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct Icp(AtomicU64);
+
+impl Icp {
+    /// H_XIRR (see [`Xics::h_xirr`]), unless something else happens to the controller just then.
+    #[inline(always)]
+    pub fn try_take(&self) -> Option<u32> {
+        let old = IcpWord(self.0.load(Relaxed));
+        if old.xisr() != 0 {
+            let new = old.with_cppr(old.pending()).with_pending(0, MASKED);
+            self.0.compare_exchange_weak(old.0, new.0, SeqCst, Relaxed).ok()?;
+        }
+        Some(xirr(old))
+    }
+
+    /// H_CPPR (see [`Xics::h_cppr`]), if it changes nothing but the priority: nothing is pending, no IPI is let in, and nothing has been
+    /// refused that would have to be offered again. Otherwise, or if something else happens to the controller just then, nothing changes and the answer is
+    /// false. All that counts is in one word, so the order of other accesses does not matter.
+    #[inline(always)]
+    pub fn try_set_cppr(&self, cppr: u8) -> bool {
+        // In whole words: the compiler takes more instructions for bytes.
+        let old = self.0.load(Relaxed);
+        let (cppr, mfrr) = (u64::from(cppr), old >> IcpWord::MFRR & 0xff);
+        // What is below CPPR is zero then.
+        let new = old >> IcpWord::MFRR << IcpWord::MFRR | cppr << IcpWord::CPPR;
+        old & (IcpWord::XISR | IcpWord::RESEND) == 0
+            && cppr <= mfrr
+            && self.0.compare_exchange_weak(old, new, Relaxed, Relaxed).is_ok()
+    }
+
+    /// H_EOI (see [`Xics::h_eoi`]) of an IPI, or of nothing, under the conditions of [`Icp::try_set_cppr`].
+    #[inline(always)]
+    pub fn try_end(&self, xirr: u32) -> bool {
+        matches!(xirr & 0xff_ffff, 0 | IPI) && self.try_set_cppr((xirr >> 24) as u8)
+    }
+}
 
 impl Default for Icp {
     fn default() -> Self {
@@ -337,9 +380,13 @@ impl<'a> Xics<'a> {
         self.icps.len()
     }
 
-    fn icp(&self, server: u64) -> Result<&'a AtomicU64, Error> {
+    fn controller(&self, server: u64) -> Result<&'a Icp, Error> {
         let n = usize::try_from(server).map_err(|_| Error::NoSuchServer)?;
-        self.icps.get(n).map(|icp| &icp.0).ok_or(Error::NoSuchServer)
+        self.icps.get(n).ok_or(Error::NoSuchServer)
+    }
+
+    fn icp(&self, server: u64) -> Result<&'a AtomicU64, Error> {
+        Ok(&self.controller(server)?.0)
     }
 
     fn source(&self, number: u32) -> Result<&'a AtomicU64, Error> {
@@ -367,11 +414,12 @@ impl<'a> Xics<'a> {
     /// H_XIRR: take what is pending. CPPR in the upper eight bits, as it was before; the source in the lower ones, 0 if
     /// there is none. Taking a source raises the CPPR to its priority.
     pub fn h_xirr(&self, server: u32) -> Result<u32, Error> {
-        let icp = self.icp(server.into())?;
-        let (old, _) = update_icp(icp, |old| {
-            if old.xisr() == 0 { old } else { old.with_cppr(old.pending()).with_pending(0, MASKED) }
-        });
-        Ok(xirr(old))
+        let icp = self.controller(server.into())?;
+        loop {
+            if let Some(xirr) = icp.try_take() {
+                return Ok(xirr);
+            }
+        }
     }
 
     /// H_IPOLL: what H_XIRR would give, and the MFRR, without a change.
@@ -383,7 +431,9 @@ impl<'a> Xics<'a> {
     /// H_CPPR: the server's priority is now this one; only what is more favoured (a lower number) gets through.
     pub fn h_cppr(&self, server: u32, cppr: u8) -> Result<Kick, Error> {
         let mut kick = Kick::NONE;
-        self.set_cppr(server, cppr, &mut kick)?;
+        if !self.controller(server.into())?.try_set_cppr(cppr) {
+            self.set_cppr(server, cppr, &mut kick)?;
+        }
         Ok(kick)
     }
 
@@ -391,11 +441,14 @@ impl<'a> Xics<'a> {
     /// line is still up, or which has had another event meanwhile, is presented again.
     pub fn h_eoi(&self, server: u32, xirr: u32) -> Result<Kick, Error> {
         let number = xirr & 0xff_ffff;
+        let mut kick = Kick::NONE;
+        if self.controller(server.into())?.try_end(xirr) {
+            return Ok(kick);
+        }
         let source = match number {
             0 | IPI => None,
             _ => Some(self.source(number)?),
         };
-        let mut kick = Kick::NONE;
         self.set_cppr(server, (xirr >> 24) as u8, &mut kick)?;
         if let Some(source) = source
             && update_source(source, SourceWord::end)

@@ -8,6 +8,7 @@ use power::spr;
 use crate::host;
 use crate::instructions::{mfspr, mtspr, timebase};
 use crate::layout::Vcpu;
+use crate::partition::Residency;
 
 /// SRR1 bits that an interrupt sets by its own rules (IBM bits 33:36 and 42:47); the rest is MSR.
 const SRR1_CAUSE: u64 = 0x783f_0000;
@@ -95,6 +96,7 @@ pub fn prepare_stay(vcpu: &mut Vcpu, cpu: usize, slice_end: u64) {
     let mer = if vcpu.watching_ee { Lpcr::MER.bits() } else { 0 };
     vcpu.lpcr = vcpu.lpcr & !Lpcr::MER.bits() | mer;
     vcpu.slice_end = slice_end;
+    vcpu.residence = Residency::name_of(cpu);
     let end = if vcpu.watching_ee {
         slice_end.min(timebase().wrapping_add(watch_for(vcpu)))
     } else {

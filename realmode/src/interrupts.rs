@@ -167,11 +167,14 @@ fn wanted(vcpu: &Vcpu, own: usize) -> bool {
     closed || cpu.is_some_and(|cpu| !cpu.mailbox.is_empty() || cpu.look.load(Ordering::SeqCst))
 }
 
-/// A hypercall that ended with a code of [`crate::hcalls::Special`]; `vcpu.pc` and `vcpu.msr` are current.
+/// A hypercall whose handler answered with a code other than `RM_TOO_HARD`; `vcpu.pc` and `vcpu.msr` are current.
 #[unsafe(no_mangle)]
-extern "C" fn rm_hcall_special(vcpu: &mut Vcpu) -> u64 {
+extern "C" fn rm_hcall_special(vcpu: &mut Vcpu, code: i64) -> u64 {
     let number = Hcall(vcpu.gpr[3]);
-    let next = crate::hcalls::special(vcpu);
-    count(vcpu, Subject::Hcall(number));
+    let next = crate::hcalls::special(vcpu, code);
+    // What virtual mode does it counts itself.
+    if next != ExitCode::Hcall as u64 {
+        count(vcpu, Subject::Hcall(number));
+    }
     next
 }

@@ -7,6 +7,7 @@ use core::sync::atomic::AtomicU64;
 
 pub use ::trace::ExitCode;
 use ::trace::Stats;
+use papr::xics::Icp;
 use power::regs::Msr;
 
 use crate::partition::Partition;
@@ -157,8 +158,12 @@ pub struct Vcpu {
     pub slb: [SlbEntry; 32],
     /// The partition it belongs to.
     pub partition: *const Partition,
+    /// Its presentation controller.
+    pub icp: &'static Icp,
     /// The host CPU it runs on: set on each entry.
     pub percpu: *mut PerCpu,
+    /// How that CPU is known to [`crate::partition::Residency`]; likewise.
+    pub residence: u32,
     /// The server number: its identity in interrupt and CPU calls.
     pub server: u32,
     /// HEIR at the last emulation assist interrupt.
@@ -198,9 +203,9 @@ pub struct Context {
 }
 
 impl Vcpu {
-    /// A vCPU at its partition's start: all registers zero. It is not traced until `trace_tag` is set; `stats` are where its
-    /// CPU counts.
-    pub fn new(partition: *const Partition, percpu: *mut PerCpu, server: u32, stats: *const Stats) -> Vcpu {
+    /// A vCPU at its partition's start: all registers zero. It is not traced until `trace_tag` is set; `icp` is its presentation
+    /// controller, and `stats` are where its CPU counts. `None` if the partition has no such server.
+    pub fn new(partition: *const Partition, icp: &'static Icp, server: u32, stats: *const Stats) -> Vcpu {
         Vcpu {
             gpr: [0; 32],
             cr: 0,
@@ -225,7 +230,9 @@ impl Vcpu {
             slb_count: 0,
             slb: [SlbEntry::default(); 32],
             partition,
-            percpu,
+            icp,
+            percpu: core::ptr::null_mut(),
+            residence: 0,
             server,
             heir: 0,
             fault: StorageFault::NONE,
@@ -265,7 +272,9 @@ impl Vcpu {
             lpid: _,
             sdr1: _,
             partition: _,
+            icp: _,
             percpu: _,
+            residence: _,
             server: _,
             trace_tag: _,
             stats: _,

@@ -8,31 +8,76 @@ use hpt::{Machine, tlbie_rb};
 use power::{HostReal, HpteR, HpteV, Lpid, PteIndex};
 
 use crate::layout::Vcpu;
-use crate::partition::Residency;
+use crate::partition::Partition;
 
 /// Bytes of a cache block on all supported processors.
 pub const CACHE_BLOCK: u64 = 128;
 
-/// The TLBs and memory as a partition's page table uses them. At most `LIMIT` bytes are zeroed or copied in one go.
-pub struct Hardware<const LIMIT: u64> {
-    lpid: Lpid,
-    /// Who may hold translations, and which CPU this is, if the partition's LPID is loaded there: only then may an invalidation
-    /// be local to it.
-    local: Option<(&'static Residency, u64)>,
+/// The TLBs and memory as a partition's page table uses them.
+pub struct Hardware<P>(P);
+
+/// Whose translations it is about.
+trait Place {
+    /// At most as many bytes are zeroed or copied in one go.
+    const BULK_LIMIT: u64;
+
+    fn lpid(&self) -> Lpid;
+
+    /// Is this the only CPU that may hold translations? Asked when the page table has been changed.
+    fn is_local(&self) -> bool;
 }
 
-/// In real mode: no more than a large page of the smaller kind, so that interrupts do not wait long.
-pub type RealMode = Hardware<{ 64 << 10 }>;
-/// In virtual mode.
-pub type VirtualMode = Hardware<{ u64::MAX }>;
+/// In real mode: those of a vCPU's partition, on the CPU where it is loaded.
+pub type RealMode<'a> = Hardware<Loaded<'a>>;
+/// In virtual mode: those of any partition.
+pub type VirtualMode = Hardware<Anybody>;
 
-impl RealMode {
+/// See [`RealMode`].
+pub struct Loaded<'a>(&'a Vcpu);
+/// See [`VirtualMode`].
+pub struct Anybody(Lpid);
+
+impl Loaded<'_> {
+    #[inline(always)]
+    fn partition(&self) -> &Partition {
+        // SAFETY: a vCPU's partition outlives it.
+        unsafe { &*self.0.partition }
+    }
+}
+
+impl Place for Loaded<'_> {
+    /// No more than a large page of the smaller kind, so that interrupts do not wait long.
+    const BULK_LIMIT: u64 = 64 << 10;
+
+    #[inline(always)]
+    fn lpid(&self) -> Lpid {
+        self.partition().lpid
+    }
+
+    #[inline(always)]
+    fn is_local(&self) -> bool {
+        self.partition().residency.is_only(self.0.residence)
+    }
+}
+
+impl Place for Anybody {
+    const BULK_LIMIT: u64 = u64::MAX;
+
+    fn lpid(&self) -> Lpid {
+        self.0
+    }
+
+    /// `tlbiel` goes by LPIDR, which is not the partition's.
+    fn is_local(&self) -> bool {
+        false
+    }
+}
+
+impl<'a> RealMode<'a> {
     /// For the translations of a vCPU's partition, on the CPU where it is loaded.
     #[inline(always)]
-    pub fn of(vcpu: &Vcpu) -> Self {
-        // SAFETY: a vCPU's partition outlives it, and its CPU's structure is never freed.
-        let (partition, number) = unsafe { (&*vcpu.partition, (*vcpu.percpu).number) };
-        Hardware { lpid: partition.lpid, local: Some((&partition.residency, number)) }
+    pub fn of(vcpu: &'a Vcpu) -> Self {
+        Hardware(Loaded(vcpu))
     }
 }
 
@@ -40,47 +85,37 @@ impl VirtualMode {
     /// For a partition's translations.
     #[inline(always)]
     pub fn new(lpid: Lpid) -> Self {
-        Hardware { lpid, local: None }
+        Hardware(Anybody(lpid))
     }
 }
 
-impl<const LIMIT: u64> Hardware<LIMIT> {
-    /// Is this the only CPU that may hold translations? Asked when the page table has been changed.
-    #[inline(always)]
-    fn is_local(&self) -> bool {
-        self.local.is_some_and(|(residency, number)| residency.is_only(number))
-    }
-}
-
-impl<const LIMIT: u64> Machine for Hardware<LIMIT> {
-    const BULK_LIMIT: u64 = LIMIT;
+#[allow(private_bounds)] // whose they can be is settled here
+impl<P: Place> Machine for Hardware<P> {
+    const BULK_LIMIT: u64 = P::BULK_LIMIT;
 
     #[inline(always)]
     fn tlb_invalidate(&self, index: PteIndex, v: HpteV, r: HpteR) {
         crate::instructions::ptesync();
         let rb = tlbie_rb(v, r, index);
-        // SAFETY: forgetting a translation is always allowed; the operands are of the ISA's form. The word is `tlbiel r3`, with the
-        // LPID of LPIDR.
-        unsafe {
-            if self.is_local() {
-                asm!(".long 0x7c001a24", in("r3") rb, options(nostack, preserves_flags));
-            } else {
-                asm!("tlbie {}, {}, 0, 0, 0", in(reg) rb, in(reg) u64::from(self.lpid.0), options(nostack, preserves_flags));
-            }
-        }
-        #[cfg(feature = "count")]
-        count::note(self.is_local());
+        if self.0.is_local() { forget_here(rb) } else { forget_everywhere(rb, self.0.lpid()) }
     }
 
     #[inline(always)]
     fn tlb_sync(&self) {
-        // SAFETY: only orders. A CPU that has arrived since the invalidation has seen the page table as it is now.
-        unsafe {
-            if self.is_local() {
-                asm!("ptesync", options(nostack, preserves_flags));
-            } else {
-                asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags));
-            }
+        // A CPU that has arrived since the invalidation has seen the page table as it is now.
+        if self.0.is_local() { crate::instructions::ptesync() } else { sync_everywhere() }
+    }
+
+    #[inline(always)]
+    fn tlb_invalidate_one(&self, index: PteIndex, v: HpteV, r: HpteR) {
+        crate::instructions::ptesync();
+        let rb = tlbie_rb(v, r, index);
+        if self.0.is_local() {
+            forget_here(rb);
+            crate::instructions::ptesync();
+        } else {
+            forget_everywhere(rb, self.0.lpid());
+            sync_everywhere();
         }
     }
 
@@ -113,6 +148,32 @@ impl<const LIMIT: u64> Machine for Hardware<LIMIT> {
         // SAFETY: only orders.
         unsafe { asm!("sync", "isync", options(nostack, preserves_flags)) };
     }
+}
+
+/// Forgets a translation of the partition of LPIDR in this CPU's TLB: `tlbiel`, which the assembler does not take with the two operands of Power ISA 2.07.
+#[inline(always)]
+fn forget_here(rb: u64) {
+    // SAFETY: forgetting a translation is always allowed; the operand is of the ISA's form.
+    unsafe { asm!(".long 0x7c000224 | {} << 11", in(reg) rb, options(nostack, preserves_flags)) };
+    #[cfg(feature = "count")]
+    count::note(true);
+}
+
+/// Forgets a translation of a partition in all TLBs.
+#[inline(always)]
+fn forget_everywhere(rb: u64, lpid: Lpid) {
+    let lpid = u64::from(lpid.0);
+    // SAFETY: as above.
+    unsafe { asm!("tlbie {}, {}, 0, 0, 0", in(reg) rb, in(reg) lpid, options(nostack, preserves_flags)) };
+    #[cfg(feature = "count")]
+    count::note(false);
+}
+
+/// Waits until all TLBs have forgotten.
+#[inline(always)]
+fn sync_everywhere() {
+    // SAFETY: only orders.
+    unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack, preserves_flags)) };
 }
 
 /// How many invalidations there were: only in builds that test which kind was chosen.

@@ -117,7 +117,7 @@ impl Residency {
     /// A CPU is about to run a vCPU of the partition. `alone` says that the partition has no other vCPU. True if the TLBs of all
     /// CPUs must be rid of the partition first: its only vCPU has moved.
     pub fn arrive(&self, cpu: usize, alone: bool) -> bool {
-        let own = cpu as u32 + 1;
+        let own = Self::name_of(cpu);
         let seen = self.0.load(Ordering::SeqCst);
         if seen == own || seen == SEVERAL {
             return false;
@@ -137,9 +137,14 @@ impl Residency {
         self.0.store(0, Ordering::SeqCst);
     }
 
-    /// May only this CPU hold some?
+    /// How a CPU is known here, and to [`Residency::is_only`].
+    pub fn name_of(cpu: usize) -> u32 {
+        cpu as u32 + 1
+    }
+
+    /// May only the CPU of this name hold some?
     #[inline(always)]
-    pub fn is_only(&self, cpu: u64) -> bool {
-        u64::from(self.0.load(Ordering::Relaxed)) == cpu + 1
+    pub fn is_only(&self, name: u32) -> bool {
+        self.0.load(Ordering::Relaxed) == name
     }
 }

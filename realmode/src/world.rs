@@ -22,8 +22,8 @@ const _: () = assert!(offset_of!(CrashFrame, dsisr) == 39 * 8);
 // One assembly, so that its files share macros and constants.
 global_asm!(
     include_str!("asm/macros.S"),
-    include_str!("asm/vectors.S"),
     include_str!("asm/hcall.S"),
+    include_str!("asm/vectors.S"),
     include_str!("asm/fault.S"),
     include_str!("asm/world.S"),
     AMR = const spr::AMR,

@@ -4,6 +4,8 @@
 //! branches and calls through the linked image. Whatever it reaches must not use floating-point or vector registers (they hold
 //! the guest's values), panic, allocate or format, call through a pointer, or enter a function that needs translation (`vm_`).
 //! Generic code from other crates is compiled into the image wherever the compiler likes, so the call graph counts, not sections.
+//!
+//! A function that the table marks as a leaf, or as framed, may do less ([`leaf`]).
 
 use elf::ElfBytes;
 use elf::abi::{SHF_EXECINSTR, SHN_UNDEF, STT_FUNC, STT_NOTYPE, STT_OBJECT};
@@ -11,12 +13,17 @@ use elf::endian::AnyEndian;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt;
 
+mod leaf;
+
 /// Padding.
 const NOP: u32 = 0x6000_0000;
 /// The table of functions that the hypercall prologue calls.
 const TABLE: &str = "HCALL_TABLE";
 /// Functions that may call through a pointer: the prologue, if something branches to it.
-const DISPATCHERS: [&str; 2] = ["hcall", "rm_hcall_entry"];
+const DISPATCHERS: [&str; 3] = ["hcall_leaf", "hcall_framed", "hcall_general"];
+/// In an address of the table: the function is a leaf, or framed.
+const LEAF: u64 = 1;
+const FRAMED: u64 = 2;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -59,6 +66,9 @@ pub fn check(image: &[u8]) -> Result<Report, String> {
     while let Some(start) = walk.queue.pop_front() {
         code.check_function(start, &mut walk);
     }
+    for &(start, framed) in &code.leaves {
+        code.check_leaf(start, framed, &mut walk);
+    }
     Ok(Report { roots: code.roots.len(), functions: walk.from.len(), offences: walk.offences })
 }
 
@@ -92,6 +102,8 @@ struct Function {
 struct Code {
     functions: BTreeMap<u64, Function>,
     roots: Vec<u64>,
+    /// Leaves, and whether they are framed.
+    leaves: Vec<(u64, bool)>,
 }
 
 impl Code {
@@ -153,6 +165,7 @@ impl Code {
             .filter(|(_, function)| function.name.starts_with("rm_"))
             .map(|(&at, _)| at)
             .collect();
+        let mut leaves = Vec::new();
         let mut tables = 0;
         for symbol in symbols.iter() {
             let kind = symbol.st_symtype();
@@ -171,8 +184,10 @@ impl Code {
                 let fold = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
                 let entry =
                     if little { entry.iter().rev().fold(0, fold) } else { entry.iter().fold(0, fold) };
-                if functions.contains_key(&entry) {
-                    roots.push(entry);
+                let (function, kind) = (entry & !(LEAF | FRAMED), entry & (LEAF | FRAMED));
+                if functions.contains_key(&function) {
+                    roots.push(function);
+                    leaves.extend((kind != 0).then_some((function, kind == FRAMED)));
                 }
             }
         }
@@ -181,7 +196,9 @@ impl Code {
         }
         roots.sort_unstable();
         roots.dedup();
-        Ok(Self { functions, roots })
+        leaves.sort_unstable();
+        leaves.dedup();
+        Ok(Self { functions, roots, leaves })
     }
 
     /// The function that an address is in.
@@ -235,6 +252,25 @@ impl Code {
         let next = self.functions.get(&function.end);
         if !ends && next.is_some_and(|next| function.label || next.label) {
             walk.reach(function.end, Some(start));
+        }
+    }
+
+    fn check_leaf(&self, start: u64, framed: bool, walk: &mut Walk) {
+        let function = &self.functions[&start];
+        // A word of zeroes after the code begins what debuggers want to know of it.
+        let code = function.code.iter().take_while(|word| **word != 0);
+        for (index, &word) in code.enumerate() {
+            let at = start + 4 * index as u64;
+            let inside = match flow(word, at) {
+                Flow::To { target, .. } => word & 1 == 0 && (start..function.end).contains(&target),
+                Flow::Pointer { .. } => false,
+                Flow::Next | Flow::Return => true,
+            };
+            if !inside {
+                self.offend(walk, start, at, "leaves a leaf");
+            } else if let Err(what) = leaf::check(word, framed) {
+                self.offend(walk, start, at, what);
+            }
         }
     }
 
@@ -384,6 +420,11 @@ mod test {
     /// An ELF file with these functions one after the other, and a table that points to some of them. A name with a dot is
     /// a label.
     fn image(functions: &[(&str, &[u32])], table: &[usize]) -> Vec<u8> {
+        image_with_leaves(functions, table, 0)
+    }
+
+    /// The same, with `mark` added to each address of the table.
+    fn image_with_leaves(functions: &[(&str, &[u32])], table: &[usize], mark: u64) -> Vec<u8> {
         let mut text = Vec::new();
         let mut names = vec![0];
         let mut symbols = vec![0; 24];
@@ -405,7 +446,7 @@ mod test {
             }
             text.extend(code.iter().flat_map(|word| word.to_le_bytes()));
         }
-        let data: Vec<u8> = table.iter().flat_map(|&index| starts[index].to_le_bytes()).collect();
+        let data: Vec<u8> = table.iter().flat_map(|&index| (starts[index] + mark).to_le_bytes()).collect();
         if !table.is_empty() {
             symbol(TABLE, STT_OBJECT, 2, 0x9000, data.len() as u64);
         }
@@ -514,9 +555,34 @@ mod test {
         assert!(pointer(&[0x4e80_0021, BLR])); // blrl
         // add r12, r4, r3; mtctr r12; bctr
         assert!(!pointer(&[0x7d84_1a14, MTCTR_12, BCTR]));
-        let prologue: [(&str, &[u32]); 2] = [("hcall", &[MTCTR_12, BCTR | 1, BLR]), ("rm_a", &[bl(-3), BLR])];
+        let prologue: [(&str, &[u32]); 2] =
+            [("hcall_general", &[MTCTR_12, BCTR | 1, BLR]), ("rm_a", &[bl(-3), BLR])];
         assert!(check(&image(&prologue, &[1])).unwrap().is_clean());
         assert!(check(&image(&prologue, &[])).unwrap_err().contains("no HCALL_TABLE"));
+    }
+
+    #[test]
+    fn leaves() {
+        const LI_3: u32 = 0x3860_0000;
+        let found_in = |code: &[u32], kind| {
+            let image = image_with_leaves(&[("rm_a", &[BLR]), ("a", code)], &[1], kind);
+            check(&image).unwrap().offences.len()
+        };
+        let found = |code: &[u32]| found_in(code, LEAF);
+        // beq over an instruction.
+        assert_eq!(found(&[LI_3, 0x4182_0008, NOP, BLR]), 0);
+        // A call, a branch to elsewhere, the stack, CTR.
+        for word in [bl(-1), bl(-1) & !1, 0xf821_ffe1, 0x7c69_03a6] {
+            assert_eq!(found(&[word, BLR]), 1, "{word:#x}");
+        }
+        for (word, offences) in [(bl(-1), 1), (0xf821_ffe1, 0), (0x7c69_03a6, 1)] {
+            assert_eq!(found_in(&[word, BLR], FRAMED), offences, "{word:#x}");
+        }
+        // What follows the code is for debuggers.
+        assert_eq!(found(&[LI_3, BLR, 0, 0x2040]), 0);
+        // It is a root, too.
+        let image = image_with_leaves(&[("rm_a", &[BLR]), ("a", &[0xc022_0000, BLR])], &[1], LEAF);
+        assert_eq!(check(&image).unwrap().offences.len(), 2);
     }
 
     #[test]

@@ -212,8 +212,10 @@ impl Partition {
         let allowed = table_of.cpus.unwrap_or(CpuSet::ALL).and(&crate::cpus::online());
         let presences: Box<[Presence]> = slots_of.iter().map(|slot| Presence::new(*slot, allowed)).collect();
         let vrma = SlbV::vrma(PageSize::K64);
-        // SAFETY: `Parts` drops the core, which has the references, before the boxes.
-        let (xics, known) = unsafe { (Xics::new(kept(&*icps), kept(&*sources)), kept(&*presences)) };
+        // SAFETY: `Parts` drops the core, which has the references, before the boxes, and the vCPUs are dropped before `Parts`.
+        let (controllers, known) = unsafe { (kept(&*icps), kept(&*presences)) };
+        // SAFETY: likewise.
+        let xics = Xics::new(controllers, unsafe { kept(&*sources) });
         let core = Box::new(Core {
             lpid,
             features: *features,
@@ -230,8 +232,10 @@ impl Partition {
         let stats: Box<[Stats]> = slots_of.iter().map(|_| Stats::zero()).collect();
         // SAFETY: the vCPUs are dropped before `Parts`.
         let counted = unsafe { kept(&*stats) };
-        let vcpus = counted.iter().enumerate();
-        let vcpus = vcpus.map(|(server, stats)| VirtualCpu::new(&raw const *core, server, stats)).collect();
+        let vcpus = controllers.iter().zip(counted).enumerate();
+        let vcpus = vcpus
+            .map(|(server, (icp, stats))| VirtualCpu::new(&raw const *core, server, icp, stats))
+            .collect();
         Ok(Partition {
             name: name.into(),
             table: table_of.clone(),

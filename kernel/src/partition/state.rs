@@ -98,10 +98,10 @@ impl State {
 
 impl VcpuState {
     fn of(partition: &Partition, vcpu: &VirtualCpu) -> VcpuState {
-        let core: *const _ = partition.core();
-        let mut regs = Vcpu::new(core, core::ptr::null_mut(), vcpu.server as u32, vcpu.stats);
         // SAFETY: the vCPU is parked, and who has made the partition stand still is the only one to touch it.
-        regs.take_state(unsafe { vcpu.regs() });
+        let own = unsafe { vcpu.regs() };
+        let mut regs = Vcpu::new(partition.core(), own.icp, vcpu.server as u32, vcpu.stats);
+        regs.take_state(own);
         VcpuState {
             regs,
             waits: vcpu.waits(),

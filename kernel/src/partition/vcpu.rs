@@ -5,6 +5,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use ::trace::Stats;
+use papr::xics::Icp;
 use realmode::layout::{Context, Vcpu};
 use realmode::partition::Partition as Core;
 
@@ -71,10 +72,10 @@ unsafe impl Sync for VirtualCpu {}
 unsafe impl Send for VirtualCpu {}
 
 impl VirtualCpu {
-    /// One that is not started. Its partition keeps `stats` longer than it.
-    pub fn new(core: *const Core, server: usize, stats: &'static Stats) -> VirtualCpu {
+    /// One that is not started. Its partition keeps `icp` and `stats` longer than it.
+    pub fn new(core: *const Core, server: usize, icp: &'static Icp, stats: &'static Stats) -> VirtualCpu {
         VirtualCpu {
-            regs: UnsafeCell::new(Vcpu::new(core, core::ptr::null_mut(), server as u32, stats)),
+            regs: UnsafeCell::new(Vcpu::new(core, icp, server as u32, stats)),
             stats,
             server,
             waits: AtomicU8::new(Waits::Start as u8),
@@ -117,7 +118,7 @@ impl VirtualCpu {
     pub unsafe fn reset(&self) {
         // SAFETY: the caller's.
         let regs = unsafe { self.regs() };
-        *regs = Vcpu::new(regs.partition, core::ptr::null_mut(), self.server as u32, self.stats);
+        *regs = Vcpu::new(regs.partition, regs.icp, self.server as u32, self.stats);
         *regs.context.get_mut() = Context::INITIAL;
         *self.areas.lock() = Areas::NEW;
         self.saved_on.store(NOWHERE, Ordering::Relaxed);

@@ -55,8 +55,7 @@ realmode_vectors:
     vector 0xa00, srr
     vector 0xb00, srr
     .org 0xc00 - 0x100
-// A hypercall: the prologue is in hcall.S.
-    b hcall
+    hcall_entry
     vector 0xd00, srr
     .org 0xe00 - 0x100
     b storage_data

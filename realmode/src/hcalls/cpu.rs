@@ -6,18 +6,15 @@ use power::regs::Msr;
 use power::{Status, spr};
 use sched::Phase;
 
-use super::{RM_SPECIAL, partition};
+use super::{RM_CEDE, RM_CONFER, partition};
 use crate::deliver::{cpu_of, deliver_pending, hurry};
 use crate::host::{self, Woken};
 use crate::instructions::{darn, mfspr, mtspr};
 use crate::layout::{ExitCode, Vcpu};
 use crate::trace::record;
 
-/// Any code that is not RM_TOO_HARD leads to `special`, which goes by the call's number.
-const SPECIAL: i64 = RM_SPECIAL - 3;
-
 pub fn cede(_: &mut Vcpu) -> i64 {
-    SPECIAL
+    RM_CEDE
 }
 
 /// H_CEDE with the vCPU's state at hand: MSR\[EE\] is set, and the guest goes on at once if there is a reason to.
@@ -43,7 +40,7 @@ pub fn confer(vcpu: &mut Vcpu, target: u64) -> i64 {
         return Status::PARAMETER.0;
     }
     let prodded = vcpus.get(vcpu.server as usize).is_some_and(|own| own.take_prod());
-    if prodded || vcpus.len() == 1 { Status::SUCCESS.0 } else { SPECIAL }
+    if prodded || vcpus.len() == 1 { Status::SUCCESS.0 } else { RM_CONFER }
 }
 
 /// Another vCPU of the partition has been given something to do: it is woken or rung. If it waits for a CPU, the caller may be what

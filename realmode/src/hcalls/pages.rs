@@ -4,13 +4,23 @@ use hpt::BULK_MAX;
 use power::hcall::flags;
 use power::{GuestReal, HpteR, HpteV, PteIndex, Status};
 
-use super::{answer, partition};
+use super::{RM_IN_FULL, answer, partition};
 use crate::layout::Vcpu;
 use crate::machine::RealMode;
 
 #[inline(always)]
-fn machine(vcpu: &Vcpu) -> RealMode {
+fn machine(vcpu: &Vcpu) -> RealMode<'_> {
     RealMode::of(vcpu)
+}
+
+pub fn enter_plainly(vcpu: &mut Vcpu, flags: u64, index: u64, v: u64, r: u64) -> i64 {
+    match partition(vcpu).mmu().enter_plainly(&machine(vcpu), flags, PteIndex(index), HpteV(v), HpteR(r)) {
+        Some(index) => {
+            vcpu.gpr[4] = index.0;
+            Status::SUCCESS.0
+        }
+        None => RM_IN_FULL,
+    }
 }
 
 pub fn enter(vcpu: &mut Vcpu, flags: u64, index: u64, v: u64, r: u64) -> i64 {
@@ -20,6 +30,16 @@ pub fn enter(vcpu: &mut Vcpu, flags: u64, index: u64, v: u64, r: u64) -> i64 {
             Status::SUCCESS.0
         }
         Err(error) => answer(error),
+    }
+}
+
+pub fn remove_plainly(vcpu: &mut Vcpu, flags: u64, index: u64, avpn: u64) -> i64 {
+    match partition(vcpu).mmu().remove_plainly(&machine(vcpu), flags, PteIndex(index), avpn) {
+        Some((v, r)) => {
+            (vcpu.gpr[4], vcpu.gpr[5]) = (v.0, r.0);
+            Status::SUCCESS.0
+        }
+        None => RM_IN_FULL,
     }
 }
 
@@ -68,6 +88,13 @@ pub fn read(vcpu: &mut Vcpu, flags: u64, index: u64) -> i64 {
             Status::SUCCESS.0
         }
         Err(error) => answer(error),
+    }
+}
+
+pub fn protect_plainly(vcpu: &mut Vcpu, flags: u64, index: u64, avpn: u64) -> i64 {
+    match partition(vcpu).mmu().protect_plainly(&machine(vcpu), flags, PteIndex(index), avpn) {
+        Some(()) => Status::SUCCESS.0,
+        None => RM_IN_FULL,
     }
 }
 
