@@ -1,5 +1,6 @@
 //! The page allocator: one bitmap of free blocks for each order.
 
+use crate::bitmap::Bitmap;
 use crate::{FRAME_SHIFT, Range};
 
 const ORDERS: usize = 28;
@@ -11,10 +12,8 @@ pub struct Frames<'a> {
     /// How many frames the bitmaps cover.
     frames: u64,
     words: &'a mut [u64],
-    /// Where each order's bitmap starts in `words`.
-    offset: [usize; ORDERS],
-    /// No block of this order is free in a word below this one.
-    hint: [usize; ORDERS],
+    /// The free blocks of each order, in `words`.
+    free_blocks: [Bitmap; ORDERS],
     top: u32,
     free: u64,
 }
@@ -34,7 +33,7 @@ impl<'a> Frames<'a> {
     /// How many words of storage a stretch of memory needs.
     pub fn words_for(span: Range) -> usize {
         let (_, frames, top) = Self::shape(span);
-        (0..=top).map(|order| ((frames >> order) + 1).div_ceil(64) as usize).sum()
+        (0..=top).map(|order| Bitmap::new(0, (frames >> order) + 1).words()).sum()
     }
 
     /// An allocator with nothing free, for memory within `span`. `None` if `words` is shorter than
@@ -45,12 +44,12 @@ impl<'a> Frames<'a> {
         }
         words.fill(0);
         let (base, frames, top) = Self::shape(span);
-        let (mut offset, mut at) = ([0; ORDERS], 0);
-        for order in 0..=top {
-            offset[order as usize] = at;
-            at += ((frames >> order) + 1).div_ceil(64) as usize;
+        let (mut free_blocks, mut at) = ([Bitmap::new(0, 0); ORDERS], 0);
+        for (order, bitmap) in (0..=top).zip(&mut free_blocks) {
+            *bitmap = Bitmap::new(at, (frames >> order) + 1);
+            at += bitmap.words();
         }
-        Some(Frames { base, frames, words, offset, hint: [usize::MAX; ORDERS], top, free: 0 })
+        Some(Frames { base, frames, words, free_blocks, top, free: 0 })
     }
 
     /// Makes all whole frames of a range free. For memory that has never been given out.
@@ -66,11 +65,10 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// A block of 2^`order` frames, as its address; `None` when there is none.
+    /// A block of 2^`order` frames, as its address; `None` when there is none. What that takes grows with the orders, not with the memory.
     pub fn allocate(&mut self, order: u32) -> Option<u64> {
-        let (found, index) = (order..=self.top).find_map(|o| Some((o, self.first(o)?)))?;
+        let (found, mut index) = (order..=self.top).find_map(|o| Some((o, self.first(o)?)))?;
         self.set(found, index, false);
-        let mut index = index;
         for o in (order..found).rev() {
             index *= 2;
             self.set(o, index + 1, true);
@@ -117,32 +115,18 @@ impl<'a> Frames<'a> {
     }
 
     fn get(&self, order: u32, index: u64) -> bool {
-        let word = self.offset[order as usize] + (index / 64) as usize;
         // The buddy of the last block may lie past the end of the bitmap: it is not free.
-        index <= self.frames >> order && self.words.get(word).is_some_and(|w| w >> (index % 64) & 1 != 0)
+        self.free_blocks.get(order as usize).is_some_and(|bitmap| bitmap.get(self.words, index))
     }
 
     fn set(&mut self, order: u32, index: u64, free: bool) {
-        let at = (index / 64) as usize;
-        let word = &mut self.words[self.offset[order as usize] + at];
-        let bit = 1 << (index % 64);
-        if free {
-            *word |= bit;
-            self.hint[order as usize] = self.hint[order as usize].min(at);
-        } else {
-            *word &= !bit;
+        if let Some(bitmap) = self.free_blocks.get(order as usize) {
+            bitmap.set(self.words, index, free);
         }
     }
 
-    fn first(&mut self, order: u32) -> Option<u64> {
-        let o = order as usize;
-        let len = ((self.frames >> order) + 1).div_ceil(64) as usize;
-        let map = &self.words[self.offset[o]..self.offset[o] + len];
-        let from = self.hint[o].min(len);
-        let found = map[from..].iter().position(|w| *w != 0).map(|skip| from + skip);
-        self.hint[o] = found.unwrap_or(usize::MAX);
-        let at = found?;
-        Some(at as u64 * 64 + u64::from(map[at].trailing_zeros()))
+    fn first(&self, order: u32) -> Option<u64> {
+        self.free_blocks.get(order as usize)?.first(self.words)
     }
 }
 
