@@ -74,8 +74,8 @@ extern "C" fn boot(tree: u64, opal_base: u64, opal_entry: u64, loaded_at: u64) -
     cpus::find(&tree.0, &features);
     let mut map = usable(Map::from_tree(&tree.0, tree.1));
     usable(percpu::reserve_areas(&mut map, cpus::count() - 1));
+    usable(memory::init_heap(&mut map));
     usable(memory::init(&map));
-    usable(memory::init_heap());
     log!("memory: {} MiB, {} MiB of it free", map.all.total() >> 20, memory::free() >> 20);
     let host_mmu = usable(mmu::init(&map, &features));
     percpu::set_mmu(&host_mmu, &features);

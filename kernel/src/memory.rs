@@ -251,7 +251,7 @@ pub fn free() -> u64 {
     STORE.lock().iter().flatten().map(|frames| frames.free() * FRAME).sum()
 }
 
-/// What the allocator started with, in bytes.
+/// What the allocator and the heap started with, in bytes.
 pub fn total() -> u64 {
     TOTAL.load(Ordering::Relaxed)
 }
@@ -278,10 +278,11 @@ const LARGE: usize = FRAME as usize / 2;
 /// From this size on it is for a guest: it grows with its memory, and leaves the reserve alone. Whoever asks for so much can do without.
 const HUGE: usize = 2 * FRAME as usize;
 
-/// Starts the heap on memory of its own.
-pub fn init_heap() -> Result<(), &'static str> {
-    let block = allocate(HEAP_SIZE).ok_or("no memory for the heap")?;
-    // SAFETY: the block was allocated here, is never released, and the heap had no memory before.
+/// Starts the heap on memory of its own: in the first segment, which is always loaded, because each visit of a guest needs what is there.
+pub fn init_heap(map: &mut Map) -> Result<(), &'static str> {
+    let block = map.take_low(HEAP_SIZE).ok_or("no memory for the heap")?;
+    TOTAL.fetch_add(HEAP_SIZE, Ordering::Relaxed);
+    // SAFETY: the block was taken out of the map just now, is never released, and the heap had no memory before.
     unsafe { HEAP.0.lock().init(block.ea() as *mut u8, HEAP_SIZE as usize) };
     Ok(())
 }

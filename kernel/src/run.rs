@@ -12,7 +12,7 @@ use ::trace::{Processor, Subject, What};
 use power::interrupt::Vector;
 use power::{CpuFeatures, Hcall, spr};
 use realmode::context;
-use realmode::host::{self, CPUS, IDLE};
+use realmode::host::{self, CPUS, HostCpu, IDLE};
 use realmode::instructions::{mtspr, ptesync, timebase};
 use realmode::layout::{ExitCode, Vcpu};
 use realmode::prepare_stay;
@@ -122,12 +122,21 @@ impl Cpu {
         }
     }
 
-    /// Takes in what others have woken for this CPU, and whose decrementer has expired. True if there was anything; `host`'s ring has
-    /// been acknowledged before.
+    /// Takes in what others have woken for this CPU, and whose decrementer has expired; `host`'s ring has been acknowledged before. What comes
+    /// after these looks rings anew.
+    #[inline(always)]
     fn receive(&mut self, running: Option<&Partition>) -> Received {
         let own = &CPUS[self.number];
-        let mut received = Received { any: own.look.swap(false, Ordering::SeqCst), kin: None };
         epitaph::stop_if_dying();
+        if own.mailbox.is_empty() && !own.look.load(Ordering::Acquire) && self.sleepers.is_empty() {
+            return Received { any: false, kin: None };
+        }
+        self.take_in(own, running)
+    }
+
+    #[inline(never)] // it would bring its registers to be saved along
+    fn take_in(&mut self, own: &HostCpu, running: Option<&Partition>) -> Received {
+        let mut received = Received { any: own.look.swap(false, Ordering::SeqCst), kin: None };
         while let Some(slot) = own.mailbox.take() {
             let Some(task) = partitions::task(slot) else { continue };
             received.any = true;

@@ -147,10 +147,15 @@ pub fn start_with(partition: Option<Arc<Partition>>) {
 
 /// What the boot CPU does about the console when it is time: it tells what has become of partitions, writes, reads, and carries out what the
 /// monitor was told.
+#[inline]
 pub fn service() {
-    if timebase() < next_service() {
-        return;
+    if timebase() >= next_service() {
+        see_to_it();
     }
+}
+
+#[inline(never)] // it would bring its registers to be saved along
+fn see_to_it() {
     NEXT_SERVICE.store(timebase() + PERIOD, Ordering::Relaxed);
     let all = partitions::all();
     tell(&all);

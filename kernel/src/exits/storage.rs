@@ -36,10 +36,9 @@ pub fn access(regs: &Vcpu, ea: u64, slb: SlbV, kind: AccessKind) -> Access {
 
 /// Handles the fault that real mode has left in the vCPU.
 pub fn handle(guest: &mut Guest<'_>) -> After {
-    let fault = guest.regs.fault;
-    let result = match fault.escalation {
-        Some(escalation) => backed(guest, &fault, &escalation),
-        None => real_mode(guest, &fault),
+    let result = match guest.regs.fault.escalation {
+        Some(escalation) => backed(guest, &escalation),
+        None => real_mode(guest),
     };
     match result {
         Ok(()) => After::Continue,
@@ -49,7 +48,8 @@ pub fn handle(guest: &mut Guest<'_>) -> After {
 
 /// Makes a page what the access behind a fault needs. What fails is that there is no memory at the address: without memory for it the
 /// partition ends.
-fn prepare(guest: &Guest<'_>, fault: &StorageFault, real: GuestReal) -> Result<Outcome, After> {
+fn prepare(guest: &Guest<'_>, real: GuestReal) -> Result<Outcome, After> {
+    let fault = &guest.regs.fault;
     let context = Context { ea: Some(Ea(fault.ea)), pc: Some(Ea(guest.regs.pc)), value: None };
     match guest.partition.memory().fault(real, kind(fault), &context) {
         Outcome::Failed(error @ (Error::Limit | Error::Exhausted)) => {
@@ -59,22 +59,20 @@ fn prepare(guest: &Guest<'_>, fault: &StorageFault, real: GuestReal) -> Result<O
     }
 }
 
-/// A fault whose entry is known: make the page what the access needs, then the entry.
-fn backed(guest: &mut Guest<'_>, fault: &StorageFault, escalation: &Escalation) -> Result<(), After> {
+/// A fault whose entry is known: make the page what the access needs, which it is not as far as real mode could see; then the entry.
+fn backed(guest: &mut Guest<'_>, escalation: &Escalation) -> Result<(), After> {
     let core = guest.partition.core();
-    let kind = kind(fault);
-    let real = real_address(escalation, fault.ea);
+    let kind = kind(&guest.regs.fault);
+    let real = real_address(escalation, guest.regs.fault.ea);
+    let is_memory = core.slots.page(real).is_some();
     for _ in 0..ATTEMPTS {
+        if is_memory && prepare(guest, real)? == Outcome::Emulate {
+            return past::carry_out(guest, real, kind);
+        }
         match core.mmu().resolve(&VirtualMode::new(core.lpid), escalation, kind) {
             Resolved::Installed | Resolved::Changed => return Ok(()),
-            Resolved::Blocked(_) => match prepare(guest, fault, real)? {
-                Outcome::Retry => {}
-                Outcome::Emulate => return past::carry_out(guest, real, kind),
-                Outcome::Failed(_) => return Ok(()),
-            },
-            Resolved::NoPage => {
-                return nothing_there(guest, fault, real, Some(escalation.guest_r));
-            }
+            Resolved::Blocked(_) => {}
+            Resolved::NoPage => return nothing_there(guest, real, Some(escalation.guest_r)),
         }
     }
     Ok(())
@@ -89,15 +87,15 @@ fn real_address(escalation: &Escalation, ea: u64) -> GuestReal {
 }
 
 /// A guest in real mode reached a page that has no entry yet: the hypervisor inserts it, on first touch as all else.
-fn real_mode(guest: &mut Guest<'_>, fault: &StorageFault) -> Result<(), After> {
-    let slb = SlbV(fault.slb_v);
-    let real = GuestReal(slb.offset(Ea(fault.ea)));
-    match prepare(guest, fault, real)? {
+fn real_mode(guest: &mut Guest<'_>) -> Result<(), After> {
+    let (ea, kind) = (Ea(guest.regs.fault.ea), kind(&guest.regs.fault));
+    let real = GuestReal(SlbV(guest.regs.fault.slb_v).offset(ea));
+    match prepare(guest, real)? {
         Outcome::Retry => {}
-        Outcome::Emulate => return past::carry_out(guest, real, kind(fault)),
-        Outcome::Failed(_) => return nothing_there(guest, fault, real, None),
+        Outcome::Emulate => return past::carry_out(guest, real, kind),
+        Outcome::Failed(_) => return nothing_there(guest, real, None),
     }
-    insert_real_mode(guest.partition, Ea(fault.ea))
+    insert_real_mode(guest.partition, ea)
 }
 
 /// Inserts the entry of a page of the real mode area.
@@ -119,19 +117,14 @@ pub fn insert_real_mode(partition: &Partition, ea: Ea) -> Result<(), After> {
 
 /// No slot claims the address. A cache-inhibited access meets an empty bus; for anything else there should have been
 /// memory, and there is none.
-fn nothing_there(
-    guest: &mut Guest<'_>,
-    fault: &StorageFault,
-    real: GuestReal,
-    guest_r: Option<HpteR>,
-) -> Result<(), After> {
+fn nothing_there(guest: &mut Guest<'_>, real: GuestReal, guest_r: Option<HpteR>) -> Result<(), After> {
     let inhibited =
         guest_r.is_some_and(|r| r.any(HpteR::I) && r.0 & HpteR::WIMG != HpteR::W | HpteR::I | HpteR::M);
-    if inhibited && !fault.fetch {
+    let regs = &mut *guest.regs;
+    if inhibited && !regs.fault.fetch {
         return mmio::emulate(guest, real);
     }
-    let regs = &mut *guest.regs;
-    regs.dar = fault.ea;
+    regs.dar = regs.fault.ea;
     // SRR1 and DSISR of a machine check for a real address that does not exist differ by processor; the guest's handler
     // sees that it was not recovered, and by DAR where it was.
     regs.dsisr = 0;
