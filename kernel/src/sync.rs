@@ -1,12 +1,12 @@
-//! The one lock of virtual mode, with a place in the order of locks. Real mode takes none of them.
+//! The one lock of virtual mode, with a place in the order of locks. Real mode waits for none of them; those that it tries are
+//! [`realmode::lock`]'s, taken here by [`lock`].
 //!
 //! Whoever holds a lock may only take one that comes later in [`Rank`]. Debug and self-test builds check it at each `lock`.
 
 use core::ops::{Deref, DerefMut};
 
-use realmode::instructions::pause;
-use spin::RelaxStrategy;
-use spin::mutex::{SpinMutex, SpinMutexGuard};
+use realmode::lock::Mutex;
+use spin::mutex::SpinMutexGuard;
 
 /// The order in which locks are taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -36,32 +36,27 @@ pub enum Rank {
     Console = 10,
 }
 
-/// How a CPU waits for a lock.
-pub struct Pause;
-
-impl RelaxStrategy for Pause {
-    #[inline(always)]
-    fn relax() {
-        pause();
-    }
-}
-
 /// A lock.
 pub struct Lock<T> {
     rank: Rank,
-    inner: SpinMutex<T, Pause>,
+    inner: Mutex<T>,
+}
+
+/// Takes a lock that real mode tries, too, and waits for it if necessary.
+pub fn lock<T>(rank: Rank, inner: &Mutex<T>) -> Guard<'_, T> {
+    held::take(rank);
+    Guard { rank, inner: inner.lock() }
 }
 
 impl<T> Lock<T> {
     /// Free.
     pub const fn new(rank: Rank, value: T) -> Lock<T> {
-        Lock { rank, inner: SpinMutex::new(value) }
+        Lock { rank, inner: Mutex::new(value) }
     }
 
     /// Takes it, and waits for it if necessary.
     pub fn lock(&self) -> Guard<'_, T> {
-        held::take(self.rank);
-        Guard { rank: self.rank, inner: self.inner.lock() }
+        lock(self.rank, &self.inner)
     }
 
     /// Takes it if it is free.

@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use ::monitor::Editor;
 use realmode::instructions::timebase;
+use realmode::partition::ATTACHED;
 
 use crate::console::{self, Screen};
 use crate::monitor::{self, Follow};
@@ -63,8 +64,6 @@ static TERMINAL: Lock<Terminal> = Lock::new(
     },
 );
 
-/// The LPID of the partition at the console, or 0.
-static ATTACHED: AtomicU32 = AtomicU32::new(0);
 /// The LPID of the partition that had the console last, or 0.
 static LAST: AtomicU32 = AtomicU32::new(0);
 static NEXT_SERVICE: AtomicU64 = AtomicU64::new(0);
@@ -79,11 +78,6 @@ pub fn hasten() {
     NEXT_SERVICE.store(0, Ordering::Relaxed);
 }
 
-/// Is the partition at the console?
-pub fn is_attached(partition: &Partition) -> bool {
-    ATTACHED.load(Ordering::Relaxed) == partition.core().lpid.0
-}
-
 /// Has the partition the console, or did it have it before the monitor?
 pub fn was_attached(partition: &Partition) -> bool {
     LAST.load(Ordering::Relaxed) == partition.core().lpid.0
@@ -96,8 +90,8 @@ pub fn forget(partition: &Partition) {
 
 /// Puts bytes on a partition's console.
 pub fn put(partition: &Partition, bytes: &[u8]) {
-    let mut vty = partition.vty.lock();
-    if is_attached(partition) {
+    let mut vty = partition.vty();
+    if partition.core().is_attached() {
         vty.output.push(bytes);
     } else {
         vty.output.push_over(bytes);
@@ -107,11 +101,28 @@ pub fn put(partition: &Partition, bytes: &[u8]) {
 /// Writes out what the partition at the console has put there, as much as the firmware takes now. What is left keeps the
 /// partition's own output waiting, and nobody else.
 pub fn flush(partition: &Partition) {
-    if !is_attached(partition) {
+    write_out(partition, false);
+}
+
+/// The same up to the end of the last line, if there is one: a line of the hypervisor's may come next.
+pub fn flush_lines(partition: &Partition) {
+    write_out(partition, true);
+}
+
+fn write_out(partition: &Partition, lines: bool) {
+    if !partition.core().is_attached() {
         return;
     }
-    let mut vty = partition.vty.lock();
-    let (a, b) = vty.output.chunks();
+    let mut vty = partition.vty();
+    let (mut a, mut b) = vty.output.chunks();
+    if lines {
+        let whole = |piece: &[u8]| piece.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        match (whole(a), whole(b)) {
+            (0, 0) => {}
+            (n, 0) => (a, b) = (&a[..n], &[]),
+            (_, n) => b = &b[..n],
+        }
+    }
     if a.is_empty() {
         return;
     }
@@ -125,9 +136,9 @@ pub fn flush(partition: &Partition) {
 /// Writes all of it out, however long that takes: before the hypervisor says something about the partition.
 fn drain(partition: &Partition) {
     // What is there now, and no more; piece by piece, so that others get at the console.
-    let mut left = if is_attached(partition) { partition.vty.lock().output.len() } else { 0 };
+    let mut left = if partition.core().is_attached() { partition.vty().output.len() } else { 0 };
     while left != 0 {
-        let mut vty = partition.vty.lock();
+        let mut vty = partition.vty();
         let (piece, _) = vty.output.chunks();
         let n = piece.len().min(left).min(PIECE);
         console::raw(&piece[..n]);

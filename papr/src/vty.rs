@@ -1,13 +1,15 @@
 //! A virtual terminal: two bounded rings of bytes between a guest's `hvterm1` console and whoever reads it, and the
 //! sixteen-byte packing of H_PUT_TERM_CHAR and H_GET_TERM_CHAR (LoPAR, "Virtual Terminal").
 //!
-//! Owned by one holder at a time: the lock around it is the caller's. Nothing here allocates or waits; what does not
+//! Owned by one holder at a time: the lock around it is the caller's. Once made, nothing here allocates, waits or panics; what does not
 //! fit is refused, and the guest is told H_BUSY and tries again.
 
 use alloc::boxed::Box;
 use alloc::vec;
 
 use power::Status;
+
+use crate::tree::FIRST_VTY;
 
 /// A bounded queue of bytes.
 #[derive(Clone, Debug)]
@@ -37,6 +39,11 @@ impl Ring {
         self.bytes.len()
     }
 
+    /// A place that is at most one turn too far.
+    fn wrapped(&self, at: usize) -> usize {
+        if at < self.capacity() { at } else { at - self.capacity() }
+    }
+
     /// Bytes that still fit.
     pub fn room(&self) -> usize {
         self.capacity() - self.len
@@ -45,11 +52,12 @@ impl Ring {
     /// Append as much as fits, from the front of `bytes`; how much that was.
     pub fn push(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.room());
-        let (start, capacity) = (self.head + self.len, self.capacity());
-        for (i, b) in bytes.iter().take(n).enumerate() {
-            if let Some(slot) = self.bytes.get_mut((start + i) % capacity) {
+        let mut at = self.wrapped(self.head + self.len);
+        for b in bytes.iter().take(n) {
+            if let Some(slot) = self.bytes.get_mut(at) {
                 *slot = *b;
             }
+            at = self.wrapped(at + 1);
         }
         self.len += n;
         n
@@ -68,8 +76,8 @@ impl Ring {
     pub fn push_over(&mut self, bytes: &[u8]) -> usize {
         let lost = bytes.len().saturating_sub(self.room());
         self.consume(lost);
-        let kept = bytes.len().min(self.capacity());
-        self.push(bytes.get(bytes.len() - kept..).unwrap_or(&[]));
+        let beyond = bytes.len().saturating_sub(self.capacity());
+        self.push(bytes.get(beyond..).unwrap_or(&[]));
         lost
     }
 
@@ -99,7 +107,7 @@ impl Ring {
     /// Drop the first `n` bytes (or all, if there are fewer): the second half of reading [`Self::chunks`].
     pub fn consume(&mut self, n: usize) {
         let n = n.min(self.len);
-        self.head = (self.head + n) % self.capacity();
+        self.head = self.wrapped(self.head + n);
         self.len -= n;
     }
 
@@ -161,6 +169,11 @@ impl Vty {
         let (high, low) = pack(bytes);
         (n, high, low)
     }
+}
+
+/// Does the unit address name the first terminal? 0 does, too: early output of some guests uses it.
+pub const fn is_first(unit: u64) -> bool {
+    unit == 0 || unit == FIRST_VTY as u64
 }
 
 /// Two registers' worth of bytes, most significant first.

@@ -9,6 +9,7 @@
 #![no_std]
 
 pub mod layout;
+pub mod lock;
 pub mod partition;
 pub mod sprs;
 pub mod trace;
@@ -18,7 +19,7 @@ pub mod context;
 #[cfg(target_arch = "powerpc64")]
 mod deliver;
 #[cfg(target_arch = "powerpc64")]
-mod hcalls;
+pub mod hcalls;
 #[cfg(target_arch = "powerpc64")]
 pub mod host;
 #[cfg(target_arch = "powerpc64")]

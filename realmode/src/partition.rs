@@ -5,11 +5,17 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hpt::{GuestMmu, Hpt, Slots};
+use papr::vty::Vty;
 use papr::xics::Xics;
 use power::regs::Lpcr;
 use power::slb::SlbV;
 use power::{CpuFeatures, Lpid};
 use sched::{CpuSet, Gate, Whereabouts};
+
+use crate::lock::Mutex;
+
+/// The LPID of the partition at the machine's console, or 0.
+pub static ATTACHED: AtomicU32 = AtomicU32::new(0);
 
 /// A partition as real mode sees it. Everything in it is shared by all its vCPUs and is changed through atomics only.
 #[repr(C)]
@@ -34,6 +40,8 @@ pub struct Partition {
     pub gate: Gate,
     /// LPCR\[ILE\] and \[AIL\] of its vCPUs.
     pub interrupt_mode: AtomicU64,
+    /// Its console.
+    pub vty: Mutex<Vty>,
 }
 
 // SAFETY: the page table is only exchanged while nobody looks at it (`set_hpt`); all else is shared by design.
@@ -61,6 +69,11 @@ impl Partition {
     #[inline(always)]
     pub fn mmu(&self) -> GuestMmu<'_> {
         GuestMmu::new(self.hpt(), &self.slots)
+    }
+
+    /// Is it at the machine's console?
+    pub fn is_attached(&self) -> bool {
+        ATTACHED.load(Ordering::Relaxed) == self.lpid.0
     }
 
     /// How its interrupts are taken.

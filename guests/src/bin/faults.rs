@@ -220,10 +220,13 @@ fn keys(t: &mut Report) {
     status(Hcall::REMOVE, &[0, index, 0]);
 }
 
-/// A change of AMR or IAMR does not reach QEMU's cached translations; protecting an entry as it was does.
+/// A change of AMR or IAMR does not reach QEMU's cached translations; protecting an entry otherwise, and then as it was, does.
 fn flush(index: u64) {
     let r = hcall(Hcall::READ, &[0, index]).r5();
-    status(Hcall::PROTECT, &[(r & 0xe07) | r >> 55 & 0x100 | r >> 48 & 0x3000, index, 0]);
+    let bits = (r & 0xe07) | r >> 55 & 0x100 | r >> 48 & 0x3000;
+    for bits in [bits ^ 1, bits] {
+        status(Hcall::PROTECT, &[bits, index, 0]);
+    }
     space::install_standard();
     SEGMENT.install(FREE_SLOT);
 }

@@ -22,8 +22,8 @@ const PAGE: u64 = 0x1_0000;
 const COUNT: u64 = 400;
 /// Of them, each round writes so many.
 const DIRTY: u64 = 100;
-/// What going back from them may cost, in instructions.
-const BUDGET: u64 = 400_000;
+/// What going back from them may cost, in instructions. A look at the console may fall in, which takes POWER8's firmware 105,000.
+const BUDGET: u64 = 450_000;
 /// Instructions counted are nanoseconds; the timebase has 512 ticks to a microsecond.
 const fn instructions(ticks: u64) -> u64 {
     ticks * 1000 / 512
@@ -96,6 +96,8 @@ fn run(t: &mut Report) {
     }
     if [1, 10, 100, rounds].contains(&round) {
         println!("@ note round {round}: {} instructions, {} at most", instructions(took), instructions(most));
+        // Waiting writes it out; going back would, too, and take longer for it.
+        team::cede(100);
     }
     if round == 10 {
         hold("tenth");

@@ -9,10 +9,12 @@ use hpt::{AccessKind, BULK_MAX, HptError, Target};
 use paging::{Context, Error, Outcome as Faulted};
 use papr::cpuchars::{self, SetMode};
 use papr::vpa::{Area, Change, Request, SHARED_PROCESSOR, offset};
+use papr::vty;
 use power::hcall::flags;
 use power::hpte::page_sizes;
 use power::regs::{Lpcr, Msr};
 use power::{GuestReal, Hcall, HpteR, HpteV, PteIndex, Status};
+use realmode::hcalls::UNHURRIED;
 use realmode::instructions::{pause, timebase};
 use realmode::machine::VirtualMode;
 
@@ -278,37 +280,29 @@ fn register_process_table(partition: &Partition, [flags, ..]: [u64; 8]) -> Statu
     }
 }
 
-/// Does the number name the first vty? 0 does, too.
-fn is_vty(unit: u64) -> bool {
-    unit == 0 || unit == u64::from(papr::tree::FIRST_VTY)
-}
-
-/// How much of a console's output may wait for the end of the stay.
-const UNHURRIED: usize = 1024;
-
 /// H_PUT_TERM_CHAR (PAPR 16.5.1). What is put reaches the physical console at the end of the stay, or when there is much of
 /// it: a call to the firmware costs more than all else here.
 fn put_term_char(partition: &Partition, [unit, length, high, low, ..]: [u64; 8]) -> Status {
-    if !is_vty(unit) {
+    if !vty::is_first(unit) {
         return Status::PARAMETER;
     }
-    let read = terminal::is_attached(partition);
-    let mut vty = partition.vty.lock();
+    let read = partition.core().is_attached();
+    let mut vty = partition.vty();
     let status = vty.put_term_char(length, high, low, read);
     let waiting = vty.output.len();
     drop(vty);
     if read && waiting >= UNHURRIED {
-        terminal::flush(partition);
+        terminal::flush_lines(partition);
     }
     status
 }
 
 /// H_GET_TERM_CHAR (PAPR 16.5.2).
 fn get_term_char(guest: &mut Guest<'_>, [unit, ..]: [u64; 8]) -> Status {
-    if !is_vty(unit) {
+    if !vty::is_first(unit) {
         return Status::PARAMETER;
     }
-    let (length, high, low) = guest.partition.vty.lock().get_term_char();
+    let (length, high, low) = guest.partition.vty().get_term_char();
     guest.regs.gpr[4..7].copy_from_slice(&[length, high, low]);
     guest.partition.update_vty_interrupt();
     Status::SUCCESS

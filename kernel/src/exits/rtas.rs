@@ -78,7 +78,7 @@ impl Platform for Services<'_> {
 
     fn display(&mut self, byte: u8) {
         // As with H_PUT_TERM_CHAR; a guest that does not wait when the console is slow loses what it says.
-        if self.0.vty.lock().output.room() == 0 {
+        if self.0.vty().output.room() == 0 {
             terminal::flush(self.0);
         }
         terminal::put(self.0, &[byte]);

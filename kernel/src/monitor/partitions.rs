@@ -40,7 +40,7 @@ pub fn info(partition: &Partition, json: bool) {
     let (state, started) = (life.doing.name(), life.started);
     let (alive, verdict) = (life.is_alive(), life.verdict.clone());
     drop(life);
-    let unread = partition.vty.lock().output.len();
+    let unread = partition.vty().output.len();
     let text = |text: &str| Value::Text(text.into());
     let maybe = |text: Option<String>| text.map_or(Value::None, Value::Text);
     let ran = partition.vcpus.iter().map(|vcpu| figures::ran(partition, vcpu)).sum();

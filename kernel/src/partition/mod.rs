@@ -34,6 +34,7 @@ use power::{CpuFeatures, GuestReal, Lpid, PageSize, spr};
 use realmode::host as cpus;
 use realmode::instructions::{mfspr, timebase};
 use realmode::layout::{ExitCode, Vcpu};
+use realmode::lock::Mutex;
 use realmode::machine::flush_partition;
 use realmode::partition::{Partition as Core, Presence, Residency};
 use sched::{CpuSet, Gate};
@@ -45,7 +46,7 @@ use self::life::Life;
 use self::memory::GuestMemory;
 use self::snapshot::Snapshot;
 use self::table::{Block, Table, table};
-use crate::sync::{Lock, Rank};
+use crate::sync::{self, Guard, Lock, Rank};
 use crate::watch::Watches;
 use crate::{mmu, pci, percpu};
 
@@ -92,8 +93,6 @@ pub struct Partition {
     pub table: bundle::Partition,
     /// Its vCPUs, by server number.
     pub vcpus: Vec<VirtualCpu>,
-    /// Its console.
-    pub vty: Lock<Vty>,
     /// Its clock.
     pub clock: Lock<PartitionClock>,
     /// Its memory in bytes.
@@ -227,6 +226,7 @@ impl Partition {
             residency: Residency::default(),
             gate: Gate::closed(),
             interrupt_mode: AtomicU64::new(0),
+            vty: Mutex::new(Vty::new(VTY_OUTPUT, VTY_INPUT)),
         });
         mmu::set_partition(lpid, tables.word(), vrma);
         let stats: Box<[Stats]> = slots_of.iter().map(|_| Stats::zero()).collect();
@@ -240,7 +240,6 @@ impl Partition {
             name: name.into(),
             table: table_of.clone(),
             vcpus,
-            vty: Lock::new(Rank::Partition, Vty::new(VTY_OUTPUT, VTY_INPUT)),
             clock: Lock::new(Rank::Partition, PartitionClock::default()),
             bytes,
             unjoined: AtomicUsize::new(0),
@@ -283,6 +282,11 @@ impl Partition {
         GuestMemory::new(&self.parts.core, &self.paging)
     }
 
+    /// Its console.
+    pub fn vty(&self) -> Guard<'_, Vty> {
+        sync::lock(Rank::Partition, &self.core().vty)
+    }
+
     /// What others know of a vCPU.
     pub fn presence(&self, vcpu: &VirtualCpu) -> &Presence {
         &self.parts.core.vcpus[vcpu.server]
@@ -315,7 +319,7 @@ impl Partition {
         self.devices.disable();
         core.xics.reset();
         core.interrupt_mode.store(0, Ordering::SeqCst);
-        self.vty.lock().input.clear();
+        self.vty().input.clear();
         self.update_vty_interrupt();
         self.unjoined.store(0, Ordering::SeqCst);
         for vcpu in &self.vcpus {
@@ -490,14 +494,14 @@ impl Partition {
 
     /// Bytes for the guest's console; how many it had room for.
     pub fn type_in(&self, bytes: &[u8]) -> usize {
-        let n = self.vty.lock().input.push(bytes);
+        let n = self.vty().input.push(bytes);
         self.update_vty_interrupt();
         n
     }
 
     /// The console's interrupt is up as long as there is input.
     pub fn update_vty_interrupt(&self) {
-        let vty = self.vty.lock();
+        let vty = self.vty();
         // The source exists. Under the lock, so that the line agrees with the ring.
         let kick = match vty.input.is_empty() {
             true => self.core().xics.deassert(VTY_SOURCE).map(|()| Kick::NONE),

@@ -57,7 +57,7 @@ impl State {
         let icps: Box<[Icp]> = (0..core.xics.servers()).map(|_| Icp::default()).collect();
         let sources = super::new_sources();
         // Under one lock: what is typed meanwhile raises the console's interrupt under it.
-        let vty = partition.vty.lock();
+        let vty = partition.vty();
         Xics::new(&icps, &sources).copy_from(&core.xics);
         let input = vty.input.clone();
         drop(vty);
@@ -76,7 +76,7 @@ impl State {
     /// Gives it to a partition of the same shape, none of whose vCPUs is active: the one that it was taken from, or a copy.
     pub fn give(&mut self, to: &Partition) {
         let core = to.core();
-        let mut vty = to.vty.lock();
+        let mut vty = to.vty();
         core.xics.copy_from(&Xics::new(&self.icps, &self.sources));
         vty.input.clone_from(&self.input);
         drop(vty);

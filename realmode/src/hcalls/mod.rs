@@ -1,12 +1,14 @@
 //! Hypercalls that end in real mode: the table by number and what is common to them.
 #![allow(unsafe_code)] // the table is linked to by the assembly
 
+mod console;
 mod cpu;
 mod interrupts;
 mod leaf;
 mod memory;
 mod pages;
 
+pub use console::UNHURRIED;
 use hpt::HptError;
 use power::{Hcall, Status};
 
@@ -103,11 +105,11 @@ static HCALL_TABLE: [Handler; ENTRIES] = {
         (Hcall::LOGICAL_CACHE_STORE, handler!(memory::store, 3)),
         (Hcall::LOGICAL_ICBI, handler!(memory::icbi, 1)),
         (Hcall::LOGICAL_DCBF, handler!(memory::dcbf, 1)),
+        (Hcall::GET_TERM_CHAR, handler!(console::get_term_char, 1)),
+        (Hcall::PUT_TERM_CHAR, handler!(console::put_term_char, 4)),
         // Virtual mode's.
         (Hcall::REGISTER_VPA, handler!(too_hard)),
         (Hcall::SET_MODE, handler!(too_hard)),
-        (Hcall::GET_TERM_CHAR, handler!(too_hard)),
-        (Hcall::PUT_TERM_CHAR, handler!(too_hard)),
         (Hcall::GET_CPU_CHARACTERISTICS, handler!(too_hard)),
         (Hcall::HOME_NODE_ASSOCIATIVITY, handler!(too_hard)),
         (Hcall::REGISTER_PROC_TBL, handler!(too_hard)),
