@@ -2,16 +2,19 @@
 //!
 //! [`Ranges`] is the arithmetic of a memory map: what the firmware describes, less what is reserved. [`Frames`] hands
 //! the rest out in naturally aligned blocks of 64 KiB times a power of two: a buddy allocator over bitmaps, whose
-//! storage the caller gives. Neither touches the memory it speaks of, so both are tested on any machine.
+//! storage the caller gives. [`Store`] is one of these for each stretch of a machine's memory. None touches the memory it speaks of, so all are
+//! tested on any machine; and none panics or allocates, so that real mode may use them.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 mod bitmap;
 mod buddy;
 mod ranges;
+mod store;
 
 pub use buddy::{Frames, FreeError};
 pub use ranges::{Full, Range, Ranges};
+pub use store::{STRETCHES, Store};
 
 /// log2 of a frame's size in bytes: 64 KiB, the granule of guest memory.
 pub const FRAME_SHIFT: u32 = 16;

@@ -1,9 +1,10 @@
 //! Storage protection: what a guest's entry allows, and what of it the hardware's entry may allow
 //! (Power ISA 3.0C, book III, 5.7.11 and 5.8.2).
 
+use power::hpte::page_sizes;
 use power::regs::Dsisr;
 use power::slb::{SlbV, VSID_N};
-use power::{Ea, HpteR, HpteV, PteIndex};
+use power::{Ea, GuestReal, HpteR, HpteV, PageSize, PteIndex};
 
 use crate::page::PageView;
 
@@ -66,6 +67,16 @@ pub struct Escalation {
     pub r: HpteR,
     /// Its dword 1 as the guest has it.
     pub guest_r: HpteR,
+}
+
+impl Escalation {
+    /// Where in the partition an address leads.
+    #[inline]
+    pub fn real(&self, ea: Ea) -> GuestReal {
+        let size = page_sizes(self.v, self.r).map_or(PageSize::K4, |(_, actual)| actual);
+        let low = size.bytes() - 1;
+        GuestReal(self.guest_r.0 & HpteR::RPN & !low | ea.0 & low)
+    }
 }
 
 /// Dword 1 bits that a guest does not control: bit 1 is reserved. All of RPN is its own.

@@ -38,6 +38,21 @@ impl GuestMmu<'_> {
         if fresh { Ok(()) } else { Err(BackingError::WrongState(view)) }
     }
 
+    /// The same at once, which real mode may do, too: only if nobody has the page, and with what `memory` answers if there is any.
+    pub fn populate_at_once(
+        &self,
+        real: GuestReal,
+        state: PageState,
+        memory: impl FnOnce() -> Option<HostReal>,
+    ) -> bool {
+        let Some(page) = self.slots.page(real) else { return false };
+        let Some(view) = page.try_lock() else { return false };
+        let fresh = view.host().is_none() && state != PageState::NotPopulated;
+        let host = if fresh { memory() } else { None };
+        page.unlock(host.map_or(view, |host| view.with_backing(state, host)));
+        host.is_some()
+    }
+
     /// Makes a populated page shared: nobody can write to it when this returns.
     pub fn make_shared<M: Machine>(&self, m: &M, real: GuestReal) -> Result<HostReal, BackingError> {
         let page = self.ram_page(real)?;

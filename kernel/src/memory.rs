@@ -6,19 +6,19 @@ use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use fdt::Fdt;
-use frames::{FRAME, Frames, Range, Ranges, order_for};
+use frames::{FRAME, Frames, Range, Ranges, STRETCHES, Store, order_for};
 use linked_list_allocator::Heap;
 use paging::{Shares, Stretch};
 use power::{HostReal, addr::LINEAR_BASE};
+pub use realmode::memory::zero_page;
+use realmode::memory::{STORE, ZERO_PAGE};
 use spin::Once;
 
-use crate::sync::{Lock, Rank};
+use crate::sync::{self, Guard, Lock, Rank};
 use crate::{mmu, percpu};
 
 /// Pieces that a memory map may have.
 const PIECES: usize = 128;
-/// Stretches of memory that are far enough apart to have an allocator each: one per chip and node.
-const STRETCHES: usize = 8;
 /// The heap's size: many times what the tables of a few hundred partitions need.
 const HEAP_SIZE: u64 = 16 * FRAME;
 
@@ -121,8 +121,11 @@ fn archive(tree: &Fdt<'_>) -> Option<Range> {
     (!range.is_empty()).then_some(range)
 }
 
-static STORE: Lock<[Option<Frames<'static>>; STRETCHES]> =
-    Lock::new(Rank::Frames, [const { None }; STRETCHES]);
+/// All free memory. Real mode takes frames from it as well.
+fn store() -> Guard<'static, Store<'static>> {
+    sync::lock(Rank::Frames, &STORE)
+}
+
 static TOTAL: AtomicU64 = AtomicU64::new(0);
 
 /// How many pages refer to each frame that several share: counts beside each allocator.
@@ -130,9 +133,9 @@ static SHARES: Once<[Stretch<'static>; STRETCHES]> = Once::new();
 
 /// Starts the frame allocator on the usable memory.
 pub fn init(map: &Map) -> Result<(), &'static str> {
-    let mut store = STORE.lock();
+    let mut store = store();
     let mut shared = [const { Stretch { base: HostReal(0), counts: &[] } }; STRETCHES];
-    for ((slot, counted), stretch) in store.iter_mut().zip(&mut shared).zip(stretches(map)) {
+    for (counted, stretch) in shared.iter_mut().zip(stretches(map)) {
         let mut usable = map.usable.clone();
         for outside in [Range { start: 0, end: stretch.start }, Range { start: stretch.end, end: u64::MAX }] {
             usable.remove(outside).map_err(|_| "the memory map has too many pieces")?;
@@ -153,8 +156,9 @@ pub fn init(map: &Map) -> Result<(), &'static str> {
         let mut frames = Frames::new(stretch, words).ok_or("the frame allocator's bitmaps are too small")?;
         usable.as_slice().iter().for_each(|r| frames.add(*r));
         TOTAL.fetch_add(frames.free() * FRAME, Ordering::Relaxed);
-        *slot = Some(frames);
+        store.add(frames);
     }
+    store.set_reserve(bundle::MIN_RESERVE / FRAME);
     drop(store);
     SHARES.call_once(|| shared);
     let zeroes = allocate(FRAME).ok_or("no memory for the page of zeroes")?;
@@ -170,13 +174,6 @@ fn take(usable: &mut Ranges<PIECES>, bytes: usize) -> Result<(HostReal, u64), &'
     let at = usable.find_high(bytes, FRAME).ok_or("no room for the frame allocator's tables")?;
     usable.remove(Range::sized(at, bytes)).map_err(|_| "the memory map has too many pieces")?;
     Ok((HostReal(at), bytes))
-}
-
-static ZERO_PAGE: AtomicU64 = AtomicU64::new(0);
-
-/// The frame of zeroes that all pages share which have only been read.
-pub fn zero_page() -> HostReal {
-    HostReal(ZERO_PAGE.load(Ordering::Relaxed))
 }
 
 /// How many pages refer to each shared frame.
@@ -203,33 +200,22 @@ fn stretches(map: &Map) -> impl Iterator<Item = Range> {
 
 /// A block of at least `bytes`, a power of two of 64 KiB frames, aligned to its size. Its contents are undefined.
 pub fn allocate(bytes: u64) -> Option<HostReal> {
-    let order = order_for(bytes);
-    STORE.lock().iter_mut().flatten().find_map(|frames| frames.allocate(order)).map(HostReal)
+    store().allocate(order_for(bytes)).map(HostReal)
 }
 
-/// What guests leave to the hypervisor itself, in bytes.
-static RESERVE: AtomicU64 = AtomicU64::new(bundle::MIN_RESERVE);
-
-/// Guests leave so many bytes to the hypervisor from now on.
+/// Guests leave so many bytes to the hypervisor itself from now on.
 pub fn set_reserve(bytes: u64) {
-    RESERVE.store(bytes, Ordering::Relaxed);
+    store().set_reserve(bytes.div_ceil(FRAME));
 }
 
 /// What guests leave to the hypervisor, in bytes.
 pub fn reserve() -> u64 {
-    RESERVE.load(Ordering::Relaxed)
+    store().reserve() * FRAME
 }
 
 /// As [`allocate`], for a guest's memory: not the last that there is.
 pub fn allocate_for_guest(bytes: u64) -> Option<HostReal> {
-    let order = order_for(bytes);
-    let mut store = STORE.lock();
-    let free: u64 = store.iter().flatten().map(|frames| frames.free() * FRAME).sum();
-    // What it comes to is a power of two.
-    if free < (FRAME << order) + reserve() {
-        return None;
-    }
-    store.iter_mut().flatten().find_map(|frames| frames.allocate(order)).map(HostReal)
+    store().allocate_for_guest(order_for(bytes)).map(HostReal)
 }
 
 /// Is there so much, in bytes, that guests may have? For what a guest's call takes in small objects, which come out of the reserve
@@ -240,15 +226,13 @@ pub fn is_spare(bytes: u64) -> bool {
 
 /// Gives back what [`allocate`] gave for the same size.
 pub fn release(block: HostReal, bytes: u64) {
-    let mut store = STORE.lock();
-    let owner = store.iter_mut().flatten().find(|frames| frames.covers(block.0));
-    let done = owner.map(|frames| frames.release(block.0, order_for(bytes)));
-    assert!(matches!(done, Some(Ok(()))), "block {block:?} of {bytes} bytes was not allocated");
+    let done = store().release(block.0, order_for(bytes));
+    assert!(done.is_ok(), "block {block:?} of {bytes} bytes was not allocated");
 }
 
 /// Free memory in bytes.
 pub fn free() -> u64 {
-    STORE.lock().iter().flatten().map(|frames| frames.free() * FRAME).sum()
+    store().free() * FRAME
 }
 
 /// What the allocator and the heap started with, in bytes.

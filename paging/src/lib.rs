@@ -2,11 +2,12 @@
 //!
 //! `hpt` knows how to change what backs a page so that no stale translation is left. Here is when and to what: memory is given
 //! on first touch, pages are shared between partitions and made private again, people and programs are told of changes, and
-//! what was written is known. All of it is for virtual mode: it allocates and takes short spin locks.
+//! what was written is known. All of it is for virtual mode: it allocates and takes short spin locks. But for the plain first touch, which
+//! real mode does by itself ([`Memory::populate_at_once`]).
 //!
 //! - [`host`]: what is needed of the machine's memory. [`shares`]: how many pages refer to a shared block.
 //! - [`state`]: what a partition keeps ([`Paging`]), and the view that everything is done through ([`Memory`]).
-//! - [`touch`]: demand paging, unsharing, access on the guest's behalf, discarding.
+//! - `at_once`: the plain first touch, in either mode. [`touch`]: demand paging, unsharing, access on the guest's behalf, discarding.
 //! - [`notify`]: protection notifiers. [`dirty`]: pages written since.
 //! - [`snapshot`]: references of clones and snapshots, and the way back to a snapshot. [`merge`]: equal pages become one.
 //! - [`figures`]: numbers for people.
@@ -20,6 +21,7 @@
 
 extern crate alloc;
 
+mod at_once;
 pub mod dirty;
 pub mod figures;
 pub mod host;
@@ -32,7 +34,7 @@ mod sync;
 pub mod touch;
 
 pub use figures::Figures;
-pub use host::Host;
+pub use host::{Host, Supply};
 pub use merge::{MergeFigures, Merger, Step};
 pub use notify::{Answer, Change, Context, Id, Notifier, ProtectError, What};
 pub use shares::{Shares, Stretch};

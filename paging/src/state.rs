@@ -82,7 +82,7 @@ impl Paging {
     }
 
     pub(crate) fn charge(&self, units: u64, unit: u64) -> Result<(), Error> {
-        let most = self.limit() / unit;
+        let most = self.limit() >> unit.trailing_zeros();
         let more = |n: u64| n.checked_add(units).filter(|n| *n <= most);
         let done = self.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         if done.is_ok() { Ok(()) } else { Err(Error::Limit) }
@@ -98,6 +98,11 @@ impl Paging {
 
     pub(crate) fn stripe(&self, index: usize) -> Guard<'_, ()> {
         self.stripes[index % STRIPES].lock()
+    }
+
+    /// The same without waiting.
+    pub(crate) fn try_stripe(&self, index: usize) -> Option<Guard<'_, ()>> {
+        self.stripes[index % STRIPES].try_lock()
     }
 
     /// All of them: nothing changes what backs any page until this is dropped.
@@ -164,7 +169,7 @@ pub(crate) struct Spot<'a> {
     pub(crate) offset: u64,
 }
 
-impl<'a, H: Host, M: Machine> Memory<'a, H, M> {
+impl<'a, H, M> Memory<'a, H, M> {
     /// Of a partition. All that changes what backs its pages, or their protection, has to go through such a view with the same [`Paging`].
     pub const fn new(paging: &'a Paging, mmu: GuestMmu<'a>, host: &'a H, machine: &'a M) -> Memory<'a, H, M> {
         Memory { paging, mmu, host, machine }
@@ -247,7 +252,9 @@ impl<'a, H: Host, M: Machine> Memory<'a, H, M> {
         }
         None
     }
+}
 
+impl<H: Host, M: Machine> Memory<'_, H, M> {
     /// Does a page in this state count against the limit?
     pub(crate) fn is_charged(&self, view: PageView) -> bool {
         view.host().is_some_and(|host| !self.is_zero_page(host))

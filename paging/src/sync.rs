@@ -36,6 +36,13 @@ impl<T> Lock<T> {
         #[cfg(loom)]
         self.0.lock().unwrap()
     }
+
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        #[cfg(not(loom))]
+        return self.0.try_lock();
+        #[cfg(loom)]
+        self.0.try_lock().ok()
+    }
 }
 
 /// Lets another thread get on.

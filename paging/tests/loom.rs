@@ -14,6 +14,7 @@ use hpt::{
 use loom::thread;
 use paging::{
     Answer, AtomicU32, Change, Context, Host, Memory, Merger, Notifier, Outcome, Paging, Shares, Stretch,
+    Supply,
 };
 use power::{GuestReal, HostReal, HpteFormat, HpteR, HpteV, PteIndex};
 
@@ -37,7 +38,7 @@ impl Small {
     }
 }
 
-impl Host for Small {
+impl Supply for Small {
     fn allocate(&self, _: u64) -> Option<HostReal> {
         let mut blocks = self.blocks.lock().unwrap();
         let free = (1..BLOCKS).map(|n| n * UNIT).find(|at| !blocks.contains_key(at))?;
@@ -45,12 +46,18 @@ impl Host for Small {
         Some(HostReal(free))
     }
 
-    fn release(&self, at: HostReal, _: u64) {
-        assert!(self.blocks.lock().unwrap().remove(&at.0).is_some(), "released twice");
-    }
-
     fn zero(&self, at: HostReal, _: u64) {
         self.set(at, 0);
+    }
+
+    fn zero_page(&self) -> HostReal {
+        HostReal(0)
+    }
+}
+
+impl Host for Small {
+    fn release(&self, at: HostReal, _: u64) {
+        assert!(self.blocks.lock().unwrap().remove(&at.0).is_some(), "released twice");
     }
 
     fn copy(&self, from: HostReal, to: HostReal, _: u64) {
@@ -71,10 +78,6 @@ impl Host for Small {
 
     fn shares(&self) -> Shares<'_> {
         Shares::new(self.counts)
-    }
-
-    fn zero_page(&self) -> HostReal {
-        HostReal(0)
     }
 }
 
@@ -212,6 +215,66 @@ fn two_processors_store_to_one_shared_page() {
         |world| {
             assert_eq!((world.state(0), world.contents(0), world.contents(1)), (PageState::Private, 5, 5));
             assert_eq!(world.memory(0).figures().unshared, 1);
+        },
+    );
+}
+
+/// As real mode does, and virtual mode after it.
+fn touch_for_the_first_time(world: &'static World, _: Option<&mut Merger>) {
+    let memory = world.memory(0);
+    if !memory.populate_at_once(AT, Write) {
+        assert_eq!(memory.fault(AT, Write, &Context::default()), Outcome::Retry);
+    }
+}
+
+#[test]
+fn two_processors_touch_a_page_for_the_first_time() {
+    both(
+        |_| None,
+        touch_for_the_first_time,
+        touch_for_the_first_time,
+        |world| {
+            assert_eq!(
+                (world.state(0), world.contents(0), world.guests[0].0.charged()),
+                (PageState::Private, 0, 1)
+            );
+        },
+    );
+}
+
+#[test]
+fn a_first_touch_of_a_page_that_goes_and_comes() {
+    both(
+        |_| None,
+        touch_for_the_first_time,
+        |world, _| {
+            world.store(0, 6);
+            world.memory(0).discard_all();
+        },
+        |world| {
+            let view = world.guests[0].1.page_view(AT).unwrap();
+            assert_eq!(world.guests[0].0.charged(), u64::from(view.host().is_some()));
+        },
+    );
+}
+
+#[test]
+fn a_first_touch_of_a_page_that_is_being_protected() {
+    fn protect(world: &'static World, _: Option<&mut Merger>) {
+        let notifier = std::sync::Arc::new(Gone { gone: AtomicBool::new(false), lifts: false });
+        world.memory(0).protect(AT, UNIT, Protection::ReadOnly, notifier).unwrap();
+    }
+    fn touch(world: &'static World, _: Option<&mut Merger>) {
+        world.memory(0).populate_at_once(AT, Write);
+    }
+    both(
+        |_| None,
+        protect,
+        touch,
+        |world| {
+            let view = world.guests[0].1.page_view(AT).unwrap();
+            assert_eq!(view.protection(), Protection::ReadOnly);
+            assert!(!world.memory(0).populate_at_once(AT, Write));
         },
     );
 }

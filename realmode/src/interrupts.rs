@@ -16,6 +16,7 @@ use crate::host;
 use crate::instructions::{mfspr, mtspr, slbfee, timebase};
 use crate::layout::{ExitCode, StorageFault, Vcpu};
 use crate::machine::RealMode;
+use crate::memory::populate;
 use crate::trace::{count, record};
 
 /// What the assembly does next: 0 to return to the guest, or an [`ExitCode`].
@@ -81,9 +82,15 @@ fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Outcome
         // What backs the page may allow the access by now, and the entry only lag behind: one page of the host is many
         // of a guest that uses small ones.
         Triage::Escalate(escalation) => {
-            match partition.mmu().resolve(&RealMode::of(vcpu), &escalation, kind) {
+            let machine = RealMode::of(vcpu);
+            match partition.mmu().resolve(&machine, &escalation, kind) {
                 Resolved::Installed => return Outcome::Resolved,
                 Resolved::Changed => return Outcome::Retried,
+                Resolved::Blocked(_) if populate(partition, &machine, escalation.real(Ea(ea)), kind) => {
+                    // Should somebody be in the way, the guest comes back.
+                    let _ = partition.mmu().resolve(&machine, &escalation, kind);
+                    return Outcome::Populated;
+                }
                 Resolved::Blocked(_) | Resolved::NoPage => Some(escalation),
             }
         }

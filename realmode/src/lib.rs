@@ -29,6 +29,8 @@ mod interrupts;
 #[cfg(target_arch = "powerpc64")]
 pub mod machine;
 #[cfg(target_arch = "powerpc64")]
+pub mod memory;
+#[cfg(target_arch = "powerpc64")]
 pub mod world;
 
 #[cfg(target_arch = "powerpc64")]

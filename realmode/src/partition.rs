@@ -5,6 +5,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hpt::{GuestMmu, Hpt, Slots};
+use paging::Paging;
 use papr::vty::Vty;
 use papr::xics::Xics;
 use power::regs::Lpcr;
@@ -42,6 +43,8 @@ pub struct Partition {
     pub interrupt_mode: AtomicU64,
     /// Its console.
     pub vty: Mutex<Vty>,
+    /// What backs its pages.
+    pub paging: Paging,
 }
 
 // SAFETY: the page table is only exchanged while nobody looks at it (`set_hpt`); all else is shared by design.

@@ -92,12 +92,14 @@ pub enum Outcome {
     Resolved = 2,
     /// Virtual mode has to see to it.
     Escalated = 3,
+    /// The page had no memory: it was given some.
+    Populated = 4,
 }
 
 impl Outcome {
     /// All of them, by value.
-    pub const ALL: [Outcome; 4] =
-        [Outcome::Retried, Outcome::Reflected, Outcome::Resolved, Outcome::Escalated];
+    pub const ALL: [Outcome; 5] =
+        [Outcome::Retried, Outcome::Reflected, Outcome::Resolved, Outcome::Escalated, Outcome::Populated];
 
     /// What it is called in traces and statistics.
     pub const fn name(self) -> &'static str {
@@ -106,6 +108,7 @@ impl Outcome {
             Outcome::Reflected => "reflected",
             Outcome::Resolved => "resolved",
             Outcome::Escalated => "escalated",
+            Outcome::Populated => "populated",
         }
     }
 }

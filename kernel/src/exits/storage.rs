@@ -6,7 +6,7 @@ use paging::{Context, Error, Outcome};
 use power::interrupt::Vector;
 use power::regs::{Dsisr, Msr};
 use power::slb::SlbV;
-use power::{Ea, GuestReal, HpteR, HpteV, PageSize};
+use power::{Ea, GuestReal, HpteR, PageSize};
 use realmode::inject_saved;
 use realmode::layout::{StorageFault, Vcpu};
 use realmode::machine::VirtualMode;
@@ -63,7 +63,7 @@ fn prepare(guest: &Guest<'_>, real: GuestReal) -> Result<Outcome, After> {
 fn backed(guest: &mut Guest<'_>, escalation: &Escalation) -> Result<(), After> {
     let core = guest.partition.core();
     let kind = kind(&guest.regs.fault);
-    let real = real_address(escalation, guest.regs.fault.ea);
+    let real = escalation.real(Ea(guest.regs.fault.ea));
     let is_memory = core.slots.page(real).is_some();
     for _ in 0..ATTEMPTS {
         if is_memory && prepare(guest, real)? == Outcome::Emulate {
@@ -76,14 +76,6 @@ fn backed(guest: &mut Guest<'_>, escalation: &Escalation) -> Result<(), After> {
         }
     }
     Ok(())
-}
-
-/// Where in the partition an address leads.
-fn real_address(escalation: &Escalation, ea: u64) -> GuestReal {
-    let size = power::hpte::page_sizes(HpteV(escalation.v.0), escalation.r)
-        .map_or(PageSize::K4, |(_, actual)| actual);
-    let low = size.bytes() - 1;
-    GuestReal(escalation.guest_r.0 & HpteR::RPN & !low | ea & low)
 }
 
 /// A guest in real mode reached a page that has no entry yet: the hypervisor inserts it, on first touch as all else.

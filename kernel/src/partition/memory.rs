@@ -5,7 +5,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use hpt::AccessKind;
-use paging::{Context, Error, Host, Outcome, Paging, Shares};
+use paging::{Context, Error, Host, Outcome, Shares, Supply};
 use power::{GuestReal, HostReal};
 use realmode::machine::{VirtualMode, copy_blocks};
 use realmode::partition::Partition as Core;
@@ -28,18 +28,24 @@ fn words<'a>(at: HostReal, len: u64) -> &'a [AtomicU64] {
 /// How many are looked at in one go: the loop costs more than they do otherwise.
 const RUN: usize = 16;
 
-impl Host for HostMemory {
+impl Supply for HostMemory {
     fn allocate(&self, bytes: u64) -> Option<HostReal> {
         memory::allocate_for_guest(bytes)
-    }
-
-    fn release(&self, at: HostReal, bytes: u64) {
-        memory::release(at, bytes);
     }
 
     fn zero(&self, at: HostReal, len: u64) {
         // SAFETY: memory from `allocate` that nobody uses yet, in whole frames.
         unsafe { memory::zero(at, len) }
+    }
+
+    fn zero_page(&self) -> HostReal {
+        memory::zero_page()
+    }
+}
+
+impl Host for HostMemory {
+    fn release(&self, at: HostReal, bytes: u64) {
+        memory::release(at, bytes);
     }
 
     fn copy(&self, from: HostReal, to: HostReal, len: u64) {
@@ -67,10 +73,6 @@ impl Host for HostMemory {
 
     fn shares(&self) -> Shares<'_> {
         memory::shares()
-    }
-
-    fn zero_page(&self) -> HostReal {
-        memory::zero_page()
     }
 }
 
@@ -121,7 +123,6 @@ unsafe fn store_unit(from: *const u8, to: *mut u8, bytes: usize) {
 #[derive(Clone, Copy)]
 pub struct GuestMemory<'a> {
     core: &'a Core,
-    paging: &'a Paging,
 }
 
 /// An access of the hypervisor's own.
@@ -129,13 +130,13 @@ const OWN: Context = Context { ea: None, pc: None, value: None };
 
 impl<'a> GuestMemory<'a> {
     /// Of this partition.
-    pub fn new(core: &'a Core, paging: &'a Paging) -> GuestMemory<'a> {
-        GuestMemory { core, paging }
+    pub fn new(core: &'a Core) -> GuestMemory<'a> {
+        GuestMemory { core }
     }
 
     /// Does something to its pages.
     pub fn pages<T>(&self, work: impl FnOnce(&Pages<'_>) -> T) -> T {
-        work(&Pages::new(self.paging, self.core.mmu(), &HostMemory, &VirtualMode::new(self.core.lpid)))
+        work(&Pages::new(&self.core.paging, self.core.mmu(), &HostMemory, &VirtualMode::new(self.core.lpid)))
     }
 
     /// Populates the page of an address, makes a shared one private for a store, or asks who has protected it.

@@ -121,8 +121,6 @@ pub struct Partition {
     pub snapshot: Lock<Option<Box<Snapshot>>>,
     /// What of its memory is watched.
     pub watches: Watches,
-    /// What backs its pages.
-    paging: Paging,
     image: Image,
     parts: Parts,
 }
@@ -227,6 +225,7 @@ impl Partition {
             gate: Gate::closed(),
             interrupt_mode: AtomicU64::new(0),
             vty: Mutex::new(Vty::new(VTY_OUTPUT, VTY_INPUT)),
+            paging,
         });
         mmu::set_partition(lpid, tables.word(), vrma);
         let stats: Box<[Stats]> = slots_of.iter().map(|_| Stats::zero()).collect();
@@ -254,7 +253,6 @@ impl Partition {
             identity: Lock::new(Rank::Partition, Changing::new(lpid, 0, features)),
             snapshot: Lock::new(Rank::Partition, None),
             watches: Watches::new(),
-            paging,
             image,
             parts: Parts {
                 core,
@@ -274,12 +272,12 @@ impl Partition {
 
     /// What backs its pages.
     pub fn paging(&self) -> &Paging {
-        &self.paging
+        &self.core().paging
     }
 
     /// Its memory.
     pub fn memory(&self) -> GuestMemory<'_> {
-        GuestMemory::new(&self.parts.core, &self.paging)
+        GuestMemory::new(&self.parts.core)
     }
 
     /// Its console.

@@ -7,7 +7,7 @@ use hpt::AccessKind::{Execute, Read, Write};
 use hpt::{PageState, Protection};
 use paging::{
     AtomicU32, Change, Context, Error, Host, Id, Merger, Outcome, Paging, ProtectError, Shares, Step,
-    Stretch, Touched, What,
+    Stretch, Supply, Touched, What,
 };
 use power::{Ea, GuestReal, HostReal, HpteFormat};
 
@@ -117,6 +117,57 @@ fn a_store_gives_zeroed_memory() {
     }
     assert_eq!((host.free_blocks(), g.paging.charged()), (2, 2));
     assert_eq!(g.memory(&host).figures().unshared, 1);
+}
+
+#[test]
+fn a_plain_first_touch_is_done_at_once() {
+    let (host, g) = (SimHost::new(4), guest());
+    let memory = g.memory(&host);
+    assert!(memory.populate_at_once(g.real(0), Read) && memory.populate_at_once(g.real(1), Execute));
+    assert!((0..2).all(|page| g.view(page).host() == Some(host.zero_page())));
+    assert_eq!((host.free_blocks(), g.paging.charged()), (4, 0));
+    assert!(memory.populate_at_once(GuestReal(g.real(2).0 + 0x1234), Write));
+    assert_eq!((g.view(2).state(), g.contents(&host, 2)), (PageState::Private, ZERO));
+    assert_eq!((host.free_blocks(), g.paging.charged()), (3, 1));
+    let mut dirty = vec![];
+    memory.dirty(|real| dirty.push(real));
+    assert_eq!(dirty, [g.real(2)]);
+    // What has something already is not done at once, nor what is no memory.
+    assert!(!memory.populate_at_once(g.real(1), Write) && !memory.populate_at_once(g.real(2), Write));
+    assert!(!memory.populate_at_once(GuestReal(PAGES as u64 * UNIT), Write));
+    assert!(!memory.populate_at_once(DEVICE, Read));
+    assert_eq!((host.free_blocks(), g.paging.charged()), (3, 1));
+}
+
+#[test]
+fn what_is_not_done_at_once_changes_nothing() {
+    let host = SimHost::new(4);
+    let unchanged = |g: &Guest, page: usize| {
+        let before = (host.free_blocks(), g.paging.charged());
+        assert!(!g.memory(&host).populate_at_once(g.real(page), Write));
+        assert_eq!((host.free_blocks(), g.paging.charged()), before);
+        assert_eq!(g.view(page).state(), PageState::NotPopulated);
+    };
+    // The limit.
+    let g = Guest::new(HpteFormat::V3_0, false, PAGES, UNIT);
+    assert!(g.memory(&host).populate_at_once(g.real(0), Write));
+    unchanged(&g, 1);
+    assert_eq!(g.memory(&host).touch(g.real(1), Write), Err(Error::Limit));
+    // No memory but the host's own.
+    let g = guest();
+    host.reserve.set(host.free_blocks());
+    unchanged(&g, 1);
+    assert_eq!(g.memory(&host).touch(g.real(1), Write), Err(Error::Exhausted));
+    host.reserve.set(0);
+    // Somebody hears of changes, be it of another page.
+    let (id, _) = watch(&g, &host, 0, 1, Protection::ReadOnly);
+    unchanged(&g, 1);
+    assert!(g.memory(&host).unregister(id));
+    assert!(g.memory(&host).populate_at_once(g.real(1), Write));
+    // A snapshot keeps a list.
+    let memory = g.memory(&host);
+    memory.snapshot(|count| g.mmu().share_all(count)).unwrap();
+    unchanged(&g, 2);
 }
 
 #[test]

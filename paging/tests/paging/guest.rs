@@ -176,6 +176,10 @@ impl Guest {
                 Resolved::NoPage => panic!("it is RAM"),
                 Resolved::Blocked(_) => {}
             }
+            // As real mode does.
+            if memory.populate_at_once(real, kind) {
+                continue;
+            }
             let context = Context { ea: Some(access.ea), ..Context::default() };
             match memory.fault(real, kind, &context) {
                 Outcome::Retry => {}

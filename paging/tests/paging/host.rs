@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use hpt::Machine;
-use paging::{AtomicU32, Host, Shares, Stretch};
+use paging::{AtomicU32, Host, Shares, Stretch, Supply};
 use power::{HostReal, HpteR, HpteV, PteIndex};
 
 /// Words that are kept of 64 KiB: one for each 16 KiB.
@@ -96,7 +96,7 @@ impl SimHost {
     }
 }
 
-impl Host for SimHost {
+impl Supply for SimHost {
     fn allocate(&self, bytes: u64) -> Option<HostReal> {
         let mut free = self.free.borrow_mut();
         if free.len() <= self.reserve.get() {
@@ -109,16 +109,22 @@ impl Host for SimHost {
         Some(HostReal(at))
     }
 
+    fn zero(&self, at: HostReal, _: u64) {
+        *self.memory.borrow_mut().get_mut(&at.0).expect("zeroed and not out") = [0; CELLS];
+    }
+
+    fn zero_page(&self) -> HostReal {
+        HostReal(BASE)
+    }
+}
+
+impl Host for SimHost {
     fn release(&self, at: HostReal, bytes: u64) {
         assert_eq!(self.out.borrow_mut().remove(&at.0), Some(bytes), "released and not out: {at:?}");
         assert_eq!(self.shares().count(at), 0, "released and referred to");
         self.memory.borrow_mut().remove(&at.0);
         let n = if bytes == UNIT { (at.0 - BASE) / UNIT } else { (at.0 - LARGE) / bytes };
         self.free.borrow_mut().insert(0, n);
-    }
-
-    fn zero(&self, at: HostReal, _: u64) {
-        *self.memory.borrow_mut().get_mut(&at.0).expect("zeroed and not out") = [0; CELLS];
     }
 
     fn copy(&self, from: HostReal, to: HostReal, _: u64) {
@@ -150,10 +156,6 @@ impl Host for SimHost {
 
     fn shares(&self) -> Shares<'_> {
         Shares::new(&self.stretches)
-    }
-
-    fn zero_page(&self) -> HostReal {
-        HostReal(BASE)
     }
 }
 

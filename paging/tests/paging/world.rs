@@ -278,7 +278,8 @@ impl World {
     fn discarded(&mut self, g: usize, page: usize, before: [PageView; PAGES]) {
         let model = &mut self.models[g];
         model.contents[page] = Contents::default();
-        model.dirty[page] |= before[page].host().is_some_and(|at| at != paging::Host::zero_page(&self.host));
+        model.dirty[page] |=
+            before[page].host().is_some_and(|at| at != paging::Supply::zero_page(&self.host));
         assert_eq!(self.guests[g].view(page).host(), None);
     }
 
@@ -475,7 +476,7 @@ impl World {
                 let view = guest.view(page);
                 assert_eq!(guest.contents(&self.host, page), model.contents[page], "contents of page {page}");
                 let Some(at) = view.host() else { continue };
-                if at == paging::Host::zero_page(&self.host) {
+                if at == paging::Supply::zero_page(&self.host) {
                     assert_eq!(view.state(), PageState::Shared);
                     continue;
                 }
@@ -495,14 +496,14 @@ impl World {
                 for (view, contents) in saved.backing.iter().zip(&saved.contents) {
                     let Some(at) = view.host() else { continue };
                     assert_eq!(self.host.contents(at), *contents, "a snapshot's memory changed");
-                    if at != paging::Host::zero_page(&self.host) {
+                    if at != paging::Supply::zero_page(&self.host) {
                         *references.entry(at).or_default() += 1;
                     }
                 }
             }
         }
         let shares = paging::Host::shares(&self.host);
-        assert_eq!(shares.count(paging::Host::zero_page(&self.host)), 0, "the zero page is not counted");
+        assert_eq!(shares.count(paging::Supply::zero_page(&self.host)), 0, "the zero page is not counted");
         for (at, n) in &references {
             assert_eq!(shares.count(*at), *n, "references to {at:?}");
         }
