@@ -138,6 +138,14 @@ impl Instruction {
         [(vector >> 64) as u64, vector as u64]
     }
 
+    /// What a load of nothing but ones leaves in a general purpose register.
+    pub const fn ones(&self) -> u64 {
+        match self.form {
+            Form::Number { signed: false } if self.bytes < 8 => (1 << (8 * self.bytes)) - 1,
+            _ => u64::MAX,
+        }
+    }
+
     /// What a store to `ea` of its register's value, as [`Instruction::load`] has it, leaves in memory: the first [`Instruction::bytes`].
     pub fn store(&self, value: [u64; 2], ea: u64, little: bool) -> [u8; MAX_BYTES] {
         let little = little != self.reversed;

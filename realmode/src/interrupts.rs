@@ -17,6 +17,8 @@ use crate::instructions::{mfspr, mtspr, slbfee, timebase};
 use crate::layout::{ExitCode, StorageFault, Vcpu};
 use crate::machine::RealMode;
 use crate::memory::populate;
+use crate::mmio;
+use crate::partition::Partition;
 use crate::trace::{count, record};
 
 /// What the assembly does next: 0 to return to the guest, or an [`ExitCode`].
@@ -49,31 +51,17 @@ extern "C" fn rm_storage_fault(vcpu: &mut Vcpu, ea: u64, cause: u64, fetch: u64)
 fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Outcome {
     // SAFETY: a vCPU's partition outlives it.
     let partition = unsafe { &*vcpu.partition };
-    let msr = vcpu.msr();
-    let translated = msr.contains(if fetch { Msr::IR } else { Msr::DR });
-    let slb = match translated {
-        false => partition.vrma,
-        true => match slbfee(ea) {
-            Some(v) => SlbV(v),
-            None => return Outcome::Retried, // the segment has gone: the guest takes a segment interrupt of its own
-        },
-    };
-    if !cause.intersects(TABLE_CAUSES) {
-        return reflect(vcpu, ea, cause, fetch);
-    }
     let kind = match (fetch, cause.contains(Dsisr::ISSTORE)) {
         (true, _) => AccessKind::Execute,
         (false, true) => AccessKind::Write,
         (false, false) => AccessKind::Read,
     };
-    // Without translation keys do not count.
-    let (amr, iamr) = if translated {
-        // SAFETY: the guest's own keys, live in the machine.
-        unsafe { (mfspr::<{ spr::AMR }>(), mfspr::<{ spr::IAMR }>()) }
-    } else {
-        (0, 0)
-    };
-    let access = Access { ea: Ea(ea), slb, kind, problem_state: msr.contains(Msr::PR), amr, iamr };
+    // Without its segment, which has gone, the guest takes a segment interrupt of its own.
+    let Some(access) = access(vcpu, partition, ea, kind) else { return Outcome::Retried };
+    if !cause.intersects(TABLE_CAUSES) {
+        return reflect(vcpu, ea, cause, fetch);
+    }
+    let translated = is_translated(vcpu, kind);
     let escalation = match partition.mmu().triage(&Fault { access, cause }) {
         Triage::Retry => return Outcome::Retried,
         // In real mode the entry is not the guest's to insert: virtual mode does.
@@ -82,11 +70,15 @@ fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Outcome
         // What backs the page may allow the access by now, and the entry only lag behind: one page of the host is many
         // of a guest that uses small ones.
         Triage::Escalate(escalation) => {
+            let real = escalation.real(Ea(ea));
+            if mmio::emulate(vcpu, partition, real, escalation.guest_r) {
+                return Outcome::Emulated;
+            }
             let machine = RealMode::of(vcpu);
             match partition.mmu().resolve(&machine, &escalation, kind) {
                 Resolved::Installed => return Outcome::Resolved,
                 Resolved::Changed => return Outcome::Retried,
-                Resolved::Blocked(_) if populate(partition, &machine, escalation.real(Ea(ea)), kind) => {
+                Resolved::Blocked(_) if populate(partition, &machine, real, kind) => {
                     // Should somebody be in the way, the guest comes back.
                     let _ = partition.mmu().resolve(&machine, &escalation, kind);
                     return Outcome::Populated;
@@ -95,8 +87,27 @@ fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Outcome
             }
         }
     };
-    vcpu.fault = StorageFault { ea, cause: cause.bits(), slb_v: slb.0, fetch, escalation };
+    vcpu.fault = StorageFault { ea, cause: cause.bits(), slb_v: access.slb.0, fetch, escalation };
     Outcome::Escalated
+}
+
+/// Does the vCPU run with translation on, for this kind of access?
+#[inline(always)]
+fn is_translated(vcpu: &Vcpu, kind: AccessKind) -> bool {
+    vcpu.msr().contains(if matches!(kind, AccessKind::Execute) { Msr::IR } else { Msr::DR })
+}
+
+/// An access of the vCPU, which is loaded; `None` if it has no segment there.
+#[inline(always)]
+pub(crate) fn access(vcpu: &Vcpu, partition: &Partition, ea: u64, kind: AccessKind) -> Option<Access> {
+    let (slb, amr, iamr) = if is_translated(vcpu, kind) {
+        // SAFETY: the guest's own keys, live in the machine.
+        unsafe { (SlbV(slbfee(ea)?), mfspr::<{ spr::AMR }>(), mfspr::<{ spr::IAMR }>()) }
+    } else {
+        // Without translation keys do not count.
+        (partition.vrma, 0, 0)
+    };
+    Some(Access { ea: Ea(ea), slb, kind, problem_state: vcpu.msr().contains(Msr::PR), amr, iamr })
 }
 
 /// Gives the guest the storage interrupt that bare metal would.

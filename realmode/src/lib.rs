@@ -31,6 +31,8 @@ pub mod machine;
 #[cfg(target_arch = "powerpc64")]
 pub mod memory;
 #[cfg(target_arch = "powerpc64")]
+pub mod mmio;
+#[cfg(target_arch = "powerpc64")]
 pub mod world;
 
 #[cfg(target_arch = "powerpc64")]

@@ -14,6 +14,7 @@ use power::{CpuFeatures, Lpid};
 use sched::{CpuSet, Gate, Whereabouts};
 
 use crate::lock::Mutex;
+use crate::mmio::Nowhere;
 
 /// The LPID of the partition at the machine's console, or 0.
 pub static ATTACHED: AtomicU32 = AtomicU32::new(0);
@@ -45,6 +46,8 @@ pub struct Partition {
     pub vty: Mutex<Vty>,
     /// What backs its pages.
     pub paging: Paging,
+    /// What it has looked for where nothing is.
+    pub nowhere: Nowhere,
 }
 
 // SAFETY: the page table is only exchanged while nobody looks at it (`set_hpt`); all else is shared by design.

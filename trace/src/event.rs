@@ -94,12 +94,20 @@ pub enum Outcome {
     Escalated = 3,
     /// The page had no memory: it was given some.
     Populated = 4,
+    /// Nothing was at the address: the instruction was carried out as on an empty bus.
+    Emulated = 5,
 }
 
 impl Outcome {
     /// All of them, by value.
-    pub const ALL: [Outcome; 5] =
-        [Outcome::Retried, Outcome::Reflected, Outcome::Resolved, Outcome::Escalated, Outcome::Populated];
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Retried,
+        Outcome::Reflected,
+        Outcome::Resolved,
+        Outcome::Escalated,
+        Outcome::Populated,
+        Outcome::Emulated,
+    ];
 
     /// What it is called in traces and statistics.
     pub const fn name(self) -> &'static str {
@@ -109,6 +117,7 @@ impl Outcome {
             Outcome::Resolved => "resolved",
             Outcome::Escalated => "escalated",
             Outcome::Populated => "populated",
+            Outcome::Emulated => "emulated",
         }
     }
 }

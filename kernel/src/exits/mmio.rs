@@ -1,24 +1,21 @@
-//! Loads and stores where a partition has neither memory nor a device: an empty bus. Loads read all ones, stores are
-//! dropped.
+//! Loads and stores where a partition has neither memory nor a device, as far as real mode does not carry them out
+//! ([`realmode::mmio`]).
 #![allow(unsafe_code)] // reaches into vector registers that are live in the machine
 
-use core::sync::atomic::Ordering;
-
 use hpt::{AccessKind, XlateError};
-use papr::mmio::{Instruction, MAX_BYTES, Operation, Register, decode};
+use papr::mmio::{MAX_BYTES, Operation, Register, decode};
 use power::GuestReal;
 use power::interrupt::{SRR1_ILLEGAL, Vector};
 use power::regs::Msr;
 use power::slb::SlbV;
 use realmode::layout::Vcpu;
+use realmode::mmio::complete;
+pub use realmode::mmio::finish;
 use realmode::{context, inject_saved};
 
 use super::{After, Guest, storage};
 use crate::log;
 use crate::partition::Partition;
-
-/// How many accesses to nowhere a partition gets a line for.
-const LOGGED: u32 = 8;
 
 /// Emulates the instruction at the vCPU's `pc`, whose access went to `real`.
 pub fn emulate(guest: &mut Guest<'_>, real: GuestReal) -> Result<(), After> {
@@ -27,13 +24,10 @@ pub fn emulate(guest: &mut Guest<'_>, real: GuestReal) -> Result<(), After> {
         // The instruction itself is not to be had: the guest runs again and faults on it, or not.
         return Ok(());
     };
-    let logged = partition.accesses_to_nowhere.load(Ordering::Relaxed) < LOGGED;
-    if logged {
-        partition.accesses_to_nowhere.fetch_add(1, Ordering::Relaxed);
-    }
     let name = &partition.name;
     let regs = &mut *guest.regs;
     let pc = regs.pc;
+    let logged = partition.core().nowhere.note(pc, real);
     let Some(instruction) = decode(word).filter(|instruction| instruction.operation != Operation::Zero)
     else {
         if logged {
@@ -48,13 +42,13 @@ pub fn emulate(guest: &mut Guest<'_>, real: GuestReal) -> Result<(), After> {
         let what = if instruction.operation == Operation::Load { "load from" } else { "store to" };
         log!("{name}: {what} {real:#x}, where nothing is, at {pc:#x}");
     }
-    let ea = instruction.ea(&regs.gpr, regs.msr().contains(Msr::SF));
-    if instruction.operation == Operation::Load {
+    if !complete(regs, &instruction) {
+        let ea = instruction.ea(&regs.gpr, regs.msr().contains(Msr::SF));
         let ones = [0xff; MAX_BYTES];
         let value = instruction.load(&ones[..ones.len().min(instruction.bytes as usize)], ea, true);
         set_register(guest, instruction.register, value);
+        finish(guest.regs, &instruction, ea);
     }
-    finish(guest.regs, &instruction, ea);
     Ok(())
 }
 
@@ -80,14 +74,6 @@ pub fn register(guest: &mut Guest<'_>, register: Register) -> [u64; 2] {
         Register::Vsr(number) => unsafe { context::vsr(generation, guest.regs.context.get_mut(), number) },
         Register::None => [0; 2],
     }
-}
-
-/// An instruction that accessed `ea` has been carried out.
-pub fn finish(regs: &mut Vcpu, instruction: &Instruction, ea: u64) {
-    if let Some(base) = instruction.update {
-        regs.gpr[usize::from(base & 31)] = ea;
-    }
-    regs.pc = regs.pc.wrapping_add(4);
 }
 
 /// The instruction word at `pc`, through the guest's own translation.

@@ -10,6 +10,7 @@ use power::{Ea, GuestReal, HpteR, PageSize};
 use realmode::inject_saved;
 use realmode::layout::{StorageFault, Vcpu};
 use realmode::machine::VirtualMode;
+use realmode::mmio::is_inhibited;
 
 use super::{After, Guest, mmio, past};
 use crate::partition::Partition;
@@ -110,8 +111,7 @@ pub fn insert_real_mode(partition: &Partition, ea: Ea) -> Result<(), After> {
 /// No slot claims the address. A cache-inhibited access meets an empty bus; for anything else there should have been
 /// memory, and there is none.
 fn nothing_there(guest: &mut Guest<'_>, real: GuestReal, guest_r: Option<HpteR>) -> Result<(), After> {
-    let inhibited =
-        guest_r.is_some_and(|r| r.any(HpteR::I) && r.0 & HpteR::WIMG != HpteR::W | HpteR::I | HpteR::M);
+    let inhibited = guest_r.is_some_and(is_inhibited);
     let regs = &mut *guest.regs;
     if inhibited && !regs.fault.fetch {
         return mmio::emulate(guest, real);

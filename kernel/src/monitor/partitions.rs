@@ -65,10 +65,7 @@ pub fn info(partition: &Partition, json: bool) {
         .field("cpu", Value::Percent(rate.cpu))
         .field("exits", Value::Number(partition.exits.total()))
         .field("exits_per_second", Value::Number(rate.exits))
-        .field(
-            "accesses_to_nowhere",
-            Value::Number(partition.accesses_to_nowhere.load(Ordering::Relaxed).into()),
-        )
+        .field("accesses_to_nowhere", Value::Number(partition.core().nowhere.accesses()))
         .field("traced", Value::Flag(partition.traced.load(Ordering::Relaxed)))
         .field("console", Value::Flag(terminal::was_attached(partition)))
         .field("unread_output", Value::Bytes(unread as u64))

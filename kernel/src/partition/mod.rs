@@ -18,7 +18,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use ::trace::Stats;
 use hpt::{Page, Slot, SlotKind, Slots};
@@ -36,6 +36,7 @@ use realmode::instructions::{mfspr, timebase};
 use realmode::layout::{ExitCode, Vcpu};
 use realmode::lock::Mutex;
 use realmode::machine::flush_partition;
+use realmode::mmio::Nowhere;
 use realmode::partition::{Partition as Core, Presence, Residency};
 use sched::{CpuSet, Gate};
 
@@ -101,8 +102,6 @@ pub struct Partition {
     pub unjoined: AtomicUsize,
     /// What it does.
     pub life: Lock<Life>,
-    /// Accesses to addresses where it has nothing.
-    pub accesses_to_nowhere: AtomicU32,
     /// Held while an entry of its real mode area is inserted: two for one page would both stay.
     pub real_mode_area: Lock<()>,
     /// Whether its events go to the trace.
@@ -226,6 +225,7 @@ impl Partition {
             interrupt_mode: AtomicU64::new(0),
             vty: Mutex::new(Vty::new(VTY_OUTPUT, VTY_INPUT)),
             paging,
+            nowhere: Nowhere::default(),
         });
         mmu::set_partition(lpid, tables.word(), vrma);
         let stats: Box<[Stats]> = slots_of.iter().map(|_| Stats::zero()).collect();
@@ -243,7 +243,6 @@ impl Partition {
             bytes,
             unjoined: AtomicUsize::new(0),
             life: Lock::new(Rank::Life, Life::new()),
-            accesses_to_nowhere: AtomicU32::new(0),
             real_mode_area: Lock::new(Rank::Partition, ()),
             traced: AtomicBool::new(true),
             exits: Exits::default(),

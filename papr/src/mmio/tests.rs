@@ -29,6 +29,19 @@ fn stores(word: u32, value: [u64; 2], low: u64) -> [Vec<u8>; 2] {
 }
 
 #[test]
+fn nothing_but_ones() {
+    for word in (0..1u32 << 16).map(|n| n << 16).chain((0..1024).map(|xo| 31 << 26 | 0x64 << 16 | xo << 1)) {
+        let Some(instruction) = decode(word) else { continue };
+        if let (Operation::Load, Register::Gpr(_)) = (instruction.operation, instruction.register) {
+            let loaded = instruction.load(&[0xff; MAX_BYTES][..instruction.bytes as usize], 0x1000, true);
+            assert_eq!(instruction.ones(), loaded[0], "{word:#x}");
+        }
+    }
+    assert_eq!(of(0x8864_0000).ones(), 0xff); // lbz r3,0(r4)
+    assert_eq!(of(0xa864_0000).ones(), ONES); // lha r3,0(r4)
+}
+
+#[test]
 fn integer_loads() {
     for (word, register, update, big, little) in [
         (0x8064_0008, 3, None, 0x1091_1293, 0x9312_9110), // lwz r3,8(r4)

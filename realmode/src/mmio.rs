@@ -1,0 +1,114 @@
+//! Loads and stores where a partition has neither memory nor a device: an empty bus. Loads read all ones, stores are dropped.
+//!
+//! Real mode carries out what moves a general purpose register. Virtual mode has the rest: what a line is said about, vector registers, and
+//! instructions that are not emulated.
+#![allow(unsafe_code)] // reads an instruction by its real address
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use hpt::AccessKind;
+use papr::mmio::{Instruction, Operation, Register, decode};
+use power::regs::Msr;
+use power::{GuestReal, HpteR};
+
+use crate::interrupts::access;
+use crate::layout::Vcpu;
+use crate::partition::Partition;
+
+/// How many accesses to nowhere a partition gets a line for.
+const LINES: u32 = 8;
+
+/// What a partition has looked for where nothing is.
+#[derive(Default)]
+pub struct Nowhere {
+    accesses: AtomicU64,
+    lines: AtomicU32,
+    /// The last one that there was a line about: the instruction, and where it went.
+    pc: AtomicU64,
+    real: AtomicU64,
+}
+
+impl Nowhere {
+    /// How many accesses there were.
+    pub fn accesses(&self) -> u64 {
+        self.accesses.load(Ordering::Relaxed)
+    }
+
+    /// Has all been said about an access? Of one that is made again and again there is one line.
+    fn is_told(&self, pc: u64, real: GuestReal) -> bool {
+        self.lines.load(Ordering::Relaxed) >= LINES
+            || (self.pc.load(Ordering::Relaxed), self.real.load(Ordering::Relaxed)) == (pc, real.0)
+    }
+
+    /// Counts an access.
+    fn count(&self) {
+        self.accesses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an access. True if it is worth a line.
+    pub fn note(&self, pc: u64, real: GuestReal) -> bool {
+        self.count();
+        if self.is_told(pc, real) {
+            return false;
+        }
+        self.pc.store(pc, Ordering::Relaxed);
+        self.real.store(real.0, Ordering::Relaxed);
+        self.lines.fetch_add(1, Ordering::Relaxed) < LINES
+    }
+}
+
+/// Is it a bus that the guest means, by its dword 1, and not memory? Strong access ordering (W = I = M = 1) is memory.
+pub const fn is_inhibited(guest: HpteR) -> bool {
+    guest.any(HpteR::I) && guest.0 & HpteR::WIMG != HpteR::W | HpteR::I | HpteR::M
+}
+
+/// Carries out the instruction at the vCPU's `pc`, whose access, by an entry of the guest's with this dword 1, went to `real`; false if
+/// there is something, or if it is virtual mode's to do.
+#[inline(always)]
+pub(crate) fn emulate(vcpu: &mut Vcpu, partition: &Partition, real: GuestReal, guest: HpteR) -> bool {
+    is_inhibited(guest) && partition.slots.find(real).is_none() && emulate_nothing(vcpu, partition, real)
+}
+
+fn emulate_nothing(vcpu: &mut Vcpu, partition: &Partition, real: GuestReal) -> bool {
+    if !partition.nowhere.is_told(vcpu.pc, real) {
+        return false;
+    }
+    let Some(instruction) = fetch(vcpu, partition).and_then(decode) else { return false };
+    // --- point of no return ---
+    let done = complete(vcpu, &instruction);
+    if done {
+        partition.nowhere.count();
+    }
+    done
+}
+
+/// Lets the vCPU have carried out an instruction that met nothing; false, and nothing has changed, if it moves another register than a
+/// general purpose one, or is not emulated at all.
+pub fn complete(vcpu: &mut Vcpu, instruction: &Instruction) -> bool {
+    let ea = instruction.ea(&vcpu.gpr, vcpu.msr().contains(Msr::SF));
+    match (instruction.operation, instruction.register) {
+        (Operation::Load, Register::Gpr(number)) => vcpu.gpr[usize::from(number & 31)] = instruction.ones(),
+        (Operation::Load, _) | (Operation::Zero, _) => return false,
+        (Operation::Store | Operation::Cache, _) => {}
+    }
+    finish(vcpu, instruction, ea);
+    true
+}
+
+/// An instruction that accessed `ea` has been carried out.
+pub fn finish(vcpu: &mut Vcpu, instruction: &Instruction, ea: u64) {
+    if let Some(base) = instruction.update {
+        vcpu.gpr[usize::from(base & 31)] = ea;
+    }
+    vcpu.pc = vcpu.pc.wrapping_add(4);
+}
+
+/// The instruction word at `pc`, through the guest's own translation.
+fn fetch(vcpu: &Vcpu, partition: &Partition) -> Option<u32> {
+    let access = access(vcpu, partition, vcpu.pc, AccessKind::Execute)?;
+    let mmu = partition.mmu();
+    let real = mmu.xlate(&access).ok()?.real;
+    // SAFETY: populated memory of the partition, aligned as the guest's `pc` is, and in one page.
+    let word = mmu.with_bytes(real, false, |at| unsafe { (at.ea() as *const u32).read_volatile() }).ok()?;
+    Some(if vcpu.msr().contains(Msr::LE) { u32::from_le(word) } else { u32::from_be(word) })
+}
