@@ -41,9 +41,9 @@ pub struct Translation {
     pub index: PteIndex,
     /// The guest's dword 1.
     pub guest_r: HpteR,
-    /// The machine's real address of the byte, if what backs it allows the access right now. It is good for as long as the caller
-    /// keeps the page from being changed.
-    pub host: Option<HostReal>,
+    /// The machine's real address of the byte, if it is memory that allows the access right now. It is good until
+    /// [`GuestMmu::xlate_with`] lets go of it, or for as long as the caller keeps the page from being changed.
+    pub memory: Option<HostReal>,
 }
 
 /// Why a translation fails.
@@ -156,6 +156,16 @@ impl GuestMmu<'_> {
     /// Translates an address as the hardware would for the guest, with the guest's own permissions. R is set, and C for a store only,
     /// in the guest's view and for the page.
     pub fn xlate(&self, access: &Access) -> Result<Translation, XlateError> {
+        self.xlate_with(access, |translation| *translation)
+    }
+
+    /// The same, for something to be done with the translation while it is one: what backs the address does not change meanwhile.
+    #[inline(always)]
+    pub fn xlate_with<T>(
+        &self,
+        access: &Access,
+        body: impl FnOnce(&Translation) -> T,
+    ) -> Result<T, XlateError> {
         let write = matches!(access.kind, AccessKind::Write);
         if matches!(access.kind, AccessKind::Execute) && access.slb.0 & VSID_N != 0 {
             return Err(XlateError::Denied(Dsisr::NOEXEC_OR_GUARDED));
@@ -180,18 +190,19 @@ impl GuestMmu<'_> {
         let used = if write { RC } else { HpteR::R };
         let guest = HpteR(guest.0 | used);
         entry.rev.set_guest(guest);
-        let host = match self.slots.find(real) {
+        let memory = match self.slots.find(real) {
             Some(Target::Ram(page, offset)) => {
                 page.note_usage(used);
                 let view = page.view();
                 let allowed = if write { view.is_writable() } else { view.is_present() };
-                allowed.then_some(HostReal(view.host_bits() | offset))
+                // Who changes the page locks its entries afterwards, this one if it is on the page's chain, and lets go of the memory only then.
+                (allowed && entry.rev.is_linked()).then_some(HostReal(view.host_bits() | offset))
             }
-            Some(Target::Device(host, _)) => Some(host),
-            None => None,
+            Some(Target::Device(..)) | None => None,
         };
+        let result = body(&Translation { real, size, index: entry.index, guest_r: guest, memory });
         entry.hpte.unlock(raw_v);
-        Ok(Translation { real, size, index: entry.index, guest_r: guest, host })
+        Ok(result)
     }
 
     /// Inserts the entry that translates an address of a guest in real mode: a bolted one that the guest can see, in the VRMA's segment,

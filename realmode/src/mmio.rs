@@ -106,9 +106,10 @@ pub fn finish(vcpu: &mut Vcpu, instruction: &Instruction, ea: u64) {
 /// The instruction word at `pc`, through the guest's own translation.
 fn fetch(vcpu: &Vcpu, partition: &Partition) -> Option<u32> {
     let access = access(vcpu, partition, vcpu.pc, AccessKind::Execute)?;
-    let mmu = partition.mmu();
-    let real = mmu.xlate(&access).ok()?.real;
-    // SAFETY: populated memory of the partition, aligned as the guest's `pc` is, and in one page.
-    let word = mmu.with_bytes(real, false, |at| unsafe { (at.ea() as *const u32).read_volatile() }).ok()?;
+    let word = partition.mmu().xlate_with(&access, |translation| {
+        // SAFETY: memory of the partition that it may read, aligned as the guest's `pc` is, and in one page.
+        translation.memory.map(|at| unsafe { (at.ea() as *const u32).read_volatile() })
+    });
+    let word = word.ok()??;
     Some(if vcpu.msr().contains(Msr::LE) { u32::from_le(word) } else { u32::from_be(word) })
 }

@@ -452,7 +452,7 @@ fn bolted_entries_come_along() {
                         assert_eq!(found.index.0 & 7, old.0 & 7, "there was room");
                         // And so says the hardware, of pages that there are.
                         let seen = m.access(&access);
-                        assert_eq!(seen.ok(), found.host.filter(|_| r.0 & HpteR::RPN < 2 * unit));
+                        assert_eq!(seen.ok(), found.memory.filter(|_| r.0 & HpteR::RPN < 2 * unit));
                     }
                     // No store has been forgotten.
                     assert!(

@@ -187,11 +187,11 @@ fn xlate_marks_stores_only() {
         let page = w.mmu.slots().page(GuestReal(UNIT)).unwrap();
         assert_eq!(page.usage(), Usage { referenced: true, changed: true });
         w.remove(0, index.0, 0).unwrap();
-        // A device has an address; where there is nothing, there is none.
-        for (real, host) in [(DEVICE_I, true), (NOWHERE, false)] {
+        // Neither a device nor nothing is memory.
+        for real in [DEVICE_I, NOWHERE] {
             let index = enter(w, real, HpteR::I | 2).unwrap();
             let t = w.mmu.xlate(&store).unwrap();
-            assert_eq!((t.real, t.size, t.host.is_some()), (GuestReal(real), PageSize::K4, host));
+            assert_eq!((t.real, t.size, t.memory), (GuestReal(real), PageSize::K4, None));
             w.mmu.remove(w.m, 0, index, 0).unwrap();
             w.clear();
         }

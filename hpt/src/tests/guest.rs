@@ -166,9 +166,9 @@ impl World<'_> {
                     let page = &self.pages[n];
                     let allowed = if store { page.is_writable() } else { page.is_present() };
                     let host = allowed.then_some(page.host + real % self.unit);
-                    assert_eq!(t.host.map(|h| h.0), host);
+                    assert_eq!(t.memory.map(|h| h.0), host);
                 } else {
-                    assert_eq!(t.host.is_some(), want == Outcome::Done);
+                    assert_eq!(t.memory, None);
                 }
             }
             Err(XlateError::NotFound(why) | XlateError::Denied(why)) => {
