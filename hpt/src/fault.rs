@@ -92,6 +92,19 @@ impl GuestMmu<'_> {
     /// Installs the entry behind an escalated fault for the hardware, if it is still the one that faulted and what backs it allows the access:
     /// the old one is invalidated, its R and C are harvested, and the new one is as the guest wants it and the page allows.
     pub fn resolve<M: Machine>(&self, m: &M, escalation: &Escalation, kind: AccessKind) -> Resolved {
+        self.resolve_or(m, escalation, kind, || false)
+    }
+
+    /// The same. If what backs the page does not allow the access, `prepare` may make it do so, and says whether it has. An entry is locked then: it
+    /// only tries to lock pages, and whatever else it locks.
+    #[inline(always)]
+    pub fn resolve_or<M: Machine>(
+        &self,
+        m: &M,
+        escalation: &Escalation,
+        kind: AccessKind,
+        prepare: impl FnOnce() -> bool,
+    ) -> Resolved {
         let Ok(entry) = self.hpt.entry(escalation.index) else { return Resolved::Changed };
         let Some(raw_v) = entry.hpte.lock() else { return Resolved::Changed };
         let (v, r) = self.hpt.decode(entry.hpte);
@@ -109,7 +122,7 @@ impl GuestMmu<'_> {
         let mut page_used = None;
         let new = match self.backing(guest, low) {
             Ok(Backing::Ram(page, offset)) => {
-                let view = if entry.rev.is_linked() {
+                let mut view = if entry.rev.is_linked() {
                     page.view()
                 } else {
                     // RAM that was added later than the entry.
@@ -121,7 +134,11 @@ impl GuestMmu<'_> {
                     page.unlock(view);
                     view
                 };
-                if !view.is_present() || (write && !view.is_writable()) {
+                let blocks = |view: PageView| !view.is_present() || (write && !view.is_writable());
+                if blocks(view) && prepare() {
+                    view = page.view();
+                }
+                if blocks(view) {
                     entry.hpte.unlock(raw_v);
                     return Resolved::Blocked(view);
                 }

@@ -75,14 +75,15 @@ fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Outcome
                 return Outcome::Emulated;
             }
             let machine = RealMode::of(vcpu);
-            match partition.mmu().resolve(&machine, &escalation, kind) {
+            let mut populated = false;
+            let prepare = || {
+                populated = populate(partition, &machine, real, kind);
+                populated
+            };
+            match partition.mmu().resolve_or(&machine, &escalation, kind, prepare) {
+                Resolved::Installed if populated => return Outcome::Populated,
                 Resolved::Installed => return Outcome::Resolved,
                 Resolved::Changed => return Outcome::Retried,
-                Resolved::Blocked(_) if populate(partition, &machine, real, kind) => {
-                    // Should somebody be in the way, the guest comes back.
-                    let _ = partition.mmu().resolve(&machine, &escalation, kind);
-                    return Outcome::Populated;
-                }
                 Resolved::Blocked(_) | Resolved::NoPage => Some(escalation),
             }
         }

@@ -171,14 +171,12 @@ impl Guest {
                 Triage::Reflect(_) => return Got::Reflected,
                 Triage::Escalate(escalation) => escalation,
             };
-            match self.mmu().resolve(&Sim, &escalation, kind) {
+            // As real mode does.
+            let at_once = || memory.populate_at_once(real, kind);
+            match self.mmu().resolve_or(&Sim, &escalation, kind, at_once) {
                 Resolved::Installed | Resolved::Changed => continue,
                 Resolved::NoPage => panic!("it is RAM"),
                 Resolved::Blocked(_) => {}
-            }
-            // As real mode does.
-            if memory.populate_at_once(real, kind) {
-                continue;
             }
             let context = Context { ea: Some(access.ea), ..Context::default() };
             match memory.fault(real, kind, &context) {
