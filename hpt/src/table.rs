@@ -256,38 +256,32 @@ impl<'a> Hpt<'a> {
             return Search::None;
         }
         let hash = pteg_hash(slb.vsid(), segment, base, offset);
-        let mask = raw(match self.format {
-            HpteFormat::V2_07 => HpteV::B | HpteV::AVPN | HpteV::H,
-            HpteFormat::V3_0 => (HpteV::AVPN | HpteV::H) & 0x000f_ffff_ffff_ffff,
-        });
+        let mask = self.memory_v(HpteV(HpteV::B | HpteV::AVPN | HpteV::H));
         let mut pteg = hash & self.mask;
-        let mut want = raw(self.memory_v(key));
+        let mut want = self.memory_v(key);
         loop {
             let Some((group, word)) = self.group(PteIndex(pteg << 3)) else { return Search::None };
             // A group without a part in the reverse map has never had an entry.
-            let revs = word.0.get();
-            for (slot, (hpte, rev)) in
-                revs.into_iter().flat_map(|revs| group.0.iter().zip(&revs.0)).enumerate()
-            {
-                let seen = hpte.v.load_raw(Ordering::Relaxed);
-                if (seen ^ want) & mask != 0 || seen & wanted == 0 {
-                    continue;
-                }
-                let Some(v) = hpte.lock() else { return Search::Busy };
-                if (v ^ want) & mask == 0 && v & wanted != 0 {
-                    let (v207, r) = self.decode(hpte);
-                    let same_base = page_sizes(v207, r).is_some_and(|(b, _)| b as u8 == base as u8);
-                    if same_base && v207.0 & HpteV::B == key.0 & HpteV::B {
-                        let index = PteIndex((pteg << 3) | slot as u64);
-                        return Search::Found(Entry { index, hpte, rev }, v);
+            if let Some(revs) = word.0.get() {
+                for (slot, (hpte, rev)) in group.0.iter().zip(&revs.0).enumerate() {
+                    let seen = hpte.v.load(Ordering::Relaxed);
+                    if (seen ^ want) & mask != 0 || raw(seen) & wanted == 0 {
+                        continue;
                     }
+                    let Some(raw_v) = hpte.lock() else { return Search::Busy };
+                    let (v, r) = self.decode(hpte);
+                    let same = (v.0 ^ want) & mask | (v.0 ^ key.0) & HpteV::B == 0 && raw_v & wanted != 0;
+                    if same && page_sizes(v, r).is_some_and(|(b, _)| b as u8 == base as u8) {
+                        let index = PteIndex((pteg << 3) | slot as u64);
+                        return Search::Found(Entry { index, hpte, rev }, raw_v);
+                    }
+                    hpte.unlock(raw_v);
                 }
-                hpte.unlock(v);
             }
-            if want & raw(HpteV::H) != 0 {
+            if want & HpteV::H != 0 {
                 return Search::None;
             }
-            want |= raw(HpteV::H);
+            want |= HpteV::H;
             pteg = !hash & self.mask;
         }
     }
