@@ -232,27 +232,27 @@ fn for_blocks(at: HostReal, len: u64, each: impl Fn(u64)) {
 
 /// Copies memory; the ranges are equal or disjoint.
 ///
+/// By quadwords in pairs of general purpose registers, which every mode and byte order may use since ISA 2.07: the vector registers are a guest's.
+///
 /// # Safety
 /// Both are memory of the caller's, and multiples of [`CACHE_BLOCK`].
 pub unsafe fn copy_blocks(from: HostReal, to: HostReal, len: u64) {
     if len < CACHE_BLOCK {
         return;
     }
-    // Half a block a turn: eight loads, eight stores.
-    // SAFETY: the caller's; the loop runs once for each half block of the range.
+    // SAFETY: the caller's; the loop runs once for each block of the range, and quadwords are aligned as blocks are.
     unsafe {
         asm!(
-            "mtctr {n}",
-            "2: ld {a}, 0({from})", "ld {b}, 8({from})", "ld {c}, 16({from})", "ld {d}, 24({from})",
-            "ld {e}, 32({from})", "ld {f}, 40({from})", "ld {g}, 48({from})", "ld {h}, 56({from})",
-            "addi {from}, {from}, 64",
-            "std {a}, 0({to})", "std {b}, 8({to})", "std {c}, 16({to})", "std {d}, 24({to})",
-            "std {e}, 32({to})", "std {f}, 40({to})", "std {g}, 48({to})", "std {h}, 56({to})",
-            "addi {to}, {to}, 64", "bdnz 2b",
-            n = in(reg) len / (CACHE_BLOCK / 2),
-            from = inout(reg_nonzero) from.ea() => _, to = inout(reg_nonzero) to.ea() => _,
-            a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
-            e = out(reg) _, f = out(reg) _, g = out(reg) _, h = out(reg) _,
+            "mtctr 0",
+            "2: lq 4, 0(3)", "lq 6, 16(3)", "lq 8, 32(3)", "lq 10, 48(3)",
+            "lq 14, 64(3)", "lq 16, 80(3)", "lq 18, 96(3)", "lq 20, 112(3)",
+            "addi 3, 3, 128",
+            "stq 4, 0(12)", "stq 6, 16(12)", "stq 8, 32(12)", "stq 10, 48(12)",
+            "stq 14, 64(12)", "stq 16, 80(12)", "stq 18, 96(12)", "stq 20, 112(12)",
+            "addi 12, 12, 128", "bdnz 2b",
+            in("r0") len / CACHE_BLOCK, inout("r3") from.ea() => _, inout("r12") to.ea() => _,
+            out("r4") _, out("r5") _, out("r6") _, out("r7") _, out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+            out("r14") _, out("r15") _, out("r16") _, out("r17") _, out("r18") _, out("r19") _, out("r20") _, out("r21") _,
             out("ctr") _, options(nostack, preserves_flags));
     }
 }
