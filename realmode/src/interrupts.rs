@@ -5,7 +5,7 @@
 use core::sync::atomic::Ordering;
 
 use ::trace::{Outcome, Subject, What};
-use hpt::{Access, AccessKind, Fault, Resolved, Triage};
+use hpt::{Access, AccessKind, Escalation, Fault, Resolved, Triage};
 use power::interrupt::{SRR1_ILLEGAL, Vector};
 use power::regs::{Dsisr, Msr};
 use power::slb::SlbV;
@@ -21,8 +21,10 @@ use crate::mmio;
 use crate::partition::Partition;
 use crate::trace::{count, record};
 
-/// What the assembly does next: 0 to return to the guest, or an [`ExitCode`].
+/// What the assembly does next: 0 to return to the guest, an [`ExitCode`], or after a storage fault this: to call [`rm_emulate`].
 const RESUME: u64 = 0;
+/// See [`RESUME`].
+pub const EMULATE: u64 = 0x100;
 
 /// The cause bits that an instruction storage interrupt leaves in HSRR1.
 const FETCH_CAUSES: Dsisr =
@@ -40,15 +42,38 @@ extern "C" fn rm_storage_fault(vcpu: &mut Vcpu, ea: u64, cause: u64, fetch: u64)
     if fetch {
         cause &= FETCH_CAUSES;
     }
-    let outcome = storage_fault(vcpu, ea, cause, fetch);
+    match storage_fault(vcpu, ea, cause, fetch) {
+        Ok(outcome) => after_fault(vcpu, outcome, ea, cause, fetch),
+        Err(Unsaved) => EMULATE,
+    }
+}
+
+/// The access behind the vCPU's storage fault went to where nothing is; all its general purpose registers are in the vCPU, to be read and
+/// changed.
+#[unsafe(no_mangle)]
+extern "C" fn rm_emulate(vcpu: &mut Vcpu) -> u64 {
+    // SAFETY: a vCPU's partition outlives it.
+    let partition = unsafe { &*vcpu.partition };
+    let outcome =
+        if mmio::emulate(vcpu, partition, mmio::ALL) { Outcome::Emulated } else { Outcome::Escalated };
+    let (ea, cause) = (vcpu.fault.ea, Dsisr::from_bits_retain(vcpu.fault.cause));
+    after_fault(vcpu, outcome, ea, cause, false)
+}
+
+/// Tells what became of a fault.
+#[inline(always)]
+fn after_fault(vcpu: &Vcpu, outcome: Outcome, ea: u64, cause: Dsisr, fetch: bool) -> u64 {
     record(vcpu, What::Fault { outcome, fetch, ea, cause: cause.bits() });
     count(vcpu, Subject::Fault(outcome));
     if outcome == Outcome::Escalated { ExitCode::Storage as u64 } else { RESUME }
 }
 
+/// An instruction is to be carried out that names registers which are not in the vCPU yet.
+struct Unsaved;
+
 /// Decides what a storage fault means and does what can be done at once.
 #[inline(always)]
-fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Outcome {
+fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Result<Outcome, Unsaved> {
     // SAFETY: a vCPU's partition outlives it.
     let partition = unsafe { &*vcpu.partition };
     let kind = match (fetch, cause.contains(Dsisr::ISSTORE)) {
@@ -57,22 +82,26 @@ fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Outcome
         (false, false) => AccessKind::Read,
     };
     // Without its segment, which has gone, the guest takes a segment interrupt of its own.
-    let Some(access) = access(vcpu, partition, ea, kind) else { return Outcome::Retried };
+    let Some(access) = access(vcpu, partition, ea, kind) else { return Ok(Outcome::Retried) };
     if !cause.intersects(TABLE_CAUSES) {
-        return reflect(vcpu, ea, cause, fetch);
+        return Ok(reflect(vcpu, ea, cause, fetch));
     }
     let translated = is_translated(vcpu, kind);
     let escalation = match partition.mmu().triage(&Fault { access, cause }) {
-        Triage::Retry => return Outcome::Retried,
+        Triage::Retry => return Ok(Outcome::Retried),
         // In real mode the entry is not the guest's to insert: virtual mode does.
         Triage::Reflect(bits) if !translated && bits.contains(Dsisr::NOHPTE) => None,
-        Triage::Reflect(bits) => return reflect(vcpu, ea, bits, fetch),
+        Triage::Reflect(bits) => return Ok(reflect(vcpu, ea, bits, fetch)),
         // What backs the page may allow the access by now, and the entry only lag behind: one page of the host is many
         // of a guest that uses small ones.
         Triage::Escalate(escalation) => {
             let real = escalation.real(Ea(ea));
-            if mmio::emulate(vcpu, partition, real, escalation.guest_r) {
-                return Outcome::Emulated;
+            if !fetch && mmio::is_told_nothing(vcpu, partition, real, escalation.guest_r) {
+                if mmio::emulate(vcpu, partition, mmio::VOLATILE) {
+                    return Ok(Outcome::Emulated);
+                }
+                leave(vcpu, &access, cause, fetch, Some(escalation));
+                return Err(Unsaved);
             }
             let machine = RealMode::of(vcpu);
             let mut populated = false;
@@ -81,15 +110,22 @@ fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Outcome
                 populated
             };
             match partition.mmu().resolve_or(&machine, &escalation, kind, prepare) {
-                Resolved::Installed if populated => return Outcome::Populated,
-                Resolved::Installed => return Outcome::Resolved,
-                Resolved::Changed => return Outcome::Retried,
+                Resolved::Installed if populated => return Ok(Outcome::Populated),
+                Resolved::Installed => return Ok(Outcome::Resolved),
+                Resolved::Changed => return Ok(Outcome::Retried),
                 Resolved::Blocked(_) | Resolved::NoPage => Some(escalation),
             }
         }
     };
-    vcpu.fault = StorageFault { ea, cause: cause.bits(), slb_v: access.slb.0, fetch, escalation };
-    Outcome::Escalated
+    leave(vcpu, &access, cause, fetch, escalation);
+    Ok(Outcome::Escalated)
+}
+
+/// Leaves a fault to who looks at it next.
+#[inline(always)]
+fn leave(vcpu: &mut Vcpu, access: &Access, cause: Dsisr, fetch: bool, escalation: Option<Escalation>) {
+    let (ea, slb_v) = (access.ea.0, access.slb.0);
+    vcpu.fault = StorageFault { ea, cause: cause.bits(), slb_v, fetch, escalation };
 }
 
 /// Does the vCPU run with translation on, for this kind of access?

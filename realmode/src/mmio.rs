@@ -62,18 +62,30 @@ pub const fn is_inhibited(guest: HpteR) -> bool {
     guest.any(HpteR::I) && guest.0 & HpteR::WIMG != HpteR::W | HpteR::I | HpteR::M
 }
 
-/// Carries out the instruction at the vCPU's `pc`, whose access, by an entry of the guest's with this dword 1, went to `real`; false if
-/// there is something, or if it is virtual mode's to do.
+/// Is there nothing where the vCPU's access went, by an entry of the guest's with this dword 1, and nothing more to say about that?
 #[inline(always)]
-pub(crate) fn emulate(vcpu: &mut Vcpu, partition: &Partition, real: GuestReal, guest: HpteR) -> bool {
-    is_inhibited(guest) && partition.slots.find(real).is_none() && emulate_nothing(vcpu, partition, real)
+pub(crate) fn is_told_nothing(vcpu: &Vcpu, partition: &Partition, real: GuestReal, guest: HpteR) -> bool {
+    is_inhibited(guest) && partition.slots.find(real).is_none() && partition.nowhere.is_told(vcpu.pc, real)
 }
 
-fn emulate_nothing(vcpu: &mut Vcpu, partition: &Partition, real: GuestReal) -> bool {
-    if !partition.nowhere.is_told(vcpu.pc, real) {
+/// The general purpose registers that are in the vCPU whenever real mode has been entered, as bits.
+pub(crate) const VOLATILE: u32 = 0x1fff;
+/// All of them.
+pub(crate) const ALL: u32 = !0;
+
+/// Carries out the instruction at the vCPU's `pc`, whose access met nothing; false if it is virtual mode's to do, or names other
+/// registers than those that are `saved`, as bits, in the vCPU.
+#[inline(always)]
+pub(crate) fn emulate(vcpu: &mut Vcpu, partition: &Partition, saved: u32) -> bool {
+    let Some(instruction) = fetch(vcpu, partition).and_then(decode) else { return false };
+    // Where it went is known, but an update form leaves its address in a register.
+    let loaded = match (instruction.operation, instruction.register) {
+        (Operation::Load, Register::Gpr(number)) => saved >> (number & 31) & 1 != 0,
+        _ => true,
+    };
+    if !loaded || (instruction.update.is_some() && saved != ALL) {
         return false;
     }
-    let Some(instruction) = fetch(vcpu, partition).and_then(decode) else { return false };
     // --- point of no return ---
     let done = complete(vcpu, &instruction);
     if done {
@@ -104,6 +116,7 @@ pub fn finish(vcpu: &mut Vcpu, instruction: &Instruction, ea: u64) {
 }
 
 /// The instruction word at `pc`, through the guest's own translation.
+#[inline(always)]
 fn fetch(vcpu: &Vcpu, partition: &Partition) -> Option<u32> {
     let access = access(vcpu, partition, vcpu.pc, AccessKind::Execute)?;
     let word = partition.mmu().xlate_with(&access, |translation| {

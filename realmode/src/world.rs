@@ -86,6 +86,7 @@ global_asm!(
     V_TRACE_TAG = const offset_of!(Vcpu, trace_tag),
     V_XER = const offset_of!(Vcpu, xer),
     COUNTER_TICKS = const trace::stats::TICKS,
+    EMULATE = const crate::interrupts::EMULATE,
     EXIT_HCALL = const ExitCode::Hcall as u64,
     HCALL_MAX = const power::Hcall::MAX,
     HOST_DEVICE_VSID_HI = const HOST_DEVICE_VSID >> 16,

@@ -145,6 +145,16 @@ fn updates(t: &mut Report) {
     t.same("ldu-address", c.gpr[3], EA + 0x20);
     let c = run_virtual(&[insn::std(4, 0x28, 3) | 1], true, EA, 0);
     t.same("stdu-address", c.gpr[3], EA + 0x28);
+    // With whatever registers: each is the target, the base, and the base that is updated.
+    for n in (5..32).filter(|n| *n != 13).chain([13]) {
+        let mr = |to, from| x(31, from, to, from, 444);
+        let c = run_virtual(&[insn::lwz(n, 0x10, 3), mr(5, n)], true, EA, 0);
+        t.same("any-target", c.gpr[5], 0xffff_ffff);
+        let c = run_virtual(&[mr(n, 3), insn::lwzu(4, 0x18, n), mr(5, n)], true, EA, 0);
+        t.same("any-base", u64::from(c.gpr[4] == 0xffff_ffff) * c.gpr[5], EA + 0x18);
+        let c = run_virtual(&[mr(n, 4), x(31, 4, 3, n, 183), mr(5, n)], true, EA, 0x28);
+        t.same("any-index", u64::from(c.gpr[5] == 0x28) * c.gpr[3], EA + 0x28);
+    }
     // Into the register that holds the address.
     let c = run_virtual(&[insn::ld(3, 0, 3)], true, EA, 0);
     t.same("own-address", c.gpr[3], u64::MAX);

@@ -1,5 +1,5 @@
 // HDSI and HISI: triage with translation off. HSRR0/1 hold the guest's state. Nothing but volatiles is saved
-// unless virtual mode is needed.
+// unless virtual mode is needed, or an instruction is carried out.
 
     .section .text.realmode, "ax"
 
@@ -30,8 +30,10 @@
     bl rm_storage_fault
     nop
     cmpdi %r3, 0
+    beq resume
+    cmpdi %r3, {EMULATE}
     bne full_exit
-    b resume
+    b emulate
     .endm
 
     .balign 128
@@ -39,6 +41,22 @@ storage_data:
     storage 0
 storage_fetch:
     storage 1
+
+// An instruction is carried out for the guest, whatever registers it names: the non-volatile ones and r13 go to
+// the vCPU for that, and come back from there.
+emulate:
+    save_gprs %r13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+    mfspr %r0, {HSPRG1}
+    std %r0, {V_GPR}+8*13(%r13)
+    mr %r3, %r13
+    bl rm_emulate
+    nop
+    cmpdi %r3, 0
+    bne full_exit
+    ld %r0, {V_GPR}+8*13(%r13)
+    mtspr {HSPRG1}, %r0
+    load_gprs %r13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+    b resume
 
 // Back to the guest at V_PC with V_MSR. r13 = vCPU; the non-volatile registers are the guest's already, and
 // so is HSPRG1's r13.
