@@ -188,6 +188,9 @@ pub struct Case {
     pub source: Source,
     /// It runs under QEMU's pseries machine too, with the same judge (see [`oracle`]).
     pub oracle: bool,
+    /// The same Linux runs under QEMU's pseries machine before it, to see what it takes without a hypervisor; that console comes first in
+    /// the transcript (see [`oracle::linux_args`]).
+    pub limit: bool,
     /// Limit of the wall time of one run on an idle machine.
     pub timeout: Duration,
     /// Where it runs.
@@ -227,6 +230,7 @@ impl Case {
             name,
             source: Source::Guest { bin, endian },
             oracle: true,
+            limit: false,
             timeout: Duration::from_secs(90),
             machines: Machine::ALL,
             smp: (1, 1),

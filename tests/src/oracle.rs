@@ -3,7 +3,7 @@
 //! The program takes the place of the firmware: its loaded image goes in as `-bios`, at real address 0, and starts at
 //! 0x100 with r3 = device tree, as a partition here does.
 
-use crate::{Case, Machine};
+use crate::{Case, Machine, Step};
 
 /// QEMU's arguments for runs that count instructions instead of time: processors take turns, and runs repeat exactly.
 pub const ICOUNT: [&str; 4] = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"];
@@ -76,6 +76,55 @@ pub fn qemu_args(case: &Case, machine: Machine, flat: &str, elf: &str) -> Vec<St
         "none",
     ];
     machine_args.iter().chain(pace).map(|&text| text.to_owned()).collect()
+}
+
+/// QEMU's arguments for a Linux on the pseries machine, with hashed page tables like a partition here. Virtual Open Firmware runs
+/// outside of the machine, so its timebase begins with the kernel. When the guest has switched itself off the machine stands still:
+/// [`linux_script`] asks it for the time then.
+pub fn linux_args(case: &Case, machine: Machine, kernel: &str, initrd: &str) -> Vec<String> {
+    let machine_args = [
+        "-M",
+        "pseries,x-vof=on,ic-mode=xics,cap-hpt-max-page-size=64k,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off,usb=off",
+        "-cpu",
+        machine.cpu(),
+        "-smp",
+        &case.vcpus.to_string(),
+        "-m",
+        &format!("{}M", case.guest_memory),
+        "-kernel",
+        kernel,
+        "-initrd",
+        initrd,
+        "-append",
+        &format!("{} disable_radix", case.append),
+        "-rtc",
+        "base=utc,clock=vm",
+        "-display",
+        "none",
+        "-nodefaults",
+        "-serial",
+        "mon:stdio",
+        "-vga",
+        "none",
+        "-no-reboot",
+        "-no-shutdown",
+    ];
+    machine_args.iter().chain(&ICOUNT).map(|&text| text.to_owned()).collect()
+}
+
+/// The step of [`linux_script`] that is to be repeated until the machine has come to its end.
+pub const LINUX_INSISTS: usize = 1;
+
+/// What is typed then: Ctrl-A C leads to QEMU's monitor.
+pub fn linux_script() -> Vec<Step> {
+    [
+        ("reboot: Power down", "\x01c"),
+        ("(qemu)", "info status\n"),
+        ("paused (shutdown)", "info registers\n"),
+        (" DECR ", "quit\n"),
+    ]
+    .map(|(expect, send)| Step { expect, send })
+    .into()
 }
 
 #[cfg(test)]

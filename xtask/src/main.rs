@@ -5,6 +5,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 mod archive;
+mod case;
 mod debian;
 mod options;
 mod qemu;
