@@ -27,6 +27,7 @@ pub mod image {
     unsafe extern "C" {
         static __text_end: u8;
         static __rodata_end: u8;
+        static __bss_end: u8;
         static __stack_bottom: u8;
         static __realmode_stack_bottom: u8;
         static __realmode_stack_top: u8;
@@ -45,6 +46,8 @@ pub mod image {
         text_end = __text_end;
         /// End of the read-only data.
         rodata_end = __rodata_end;
+        /// End of the static data; what comes then is the boot CPU's stacks.
+        data_end = __bss_end;
         /// Lowest address of the virtual-mode stack; the frame below is never mapped.
         stack_bottom = __stack_bottom;
         /// Lowest address of the real-mode stack; the frame below is never mapped.
@@ -127,6 +130,8 @@ fn store() -> Guard<'static, Store<'static>> {
 }
 
 static TOTAL: AtomicU64 = AtomicU64::new(0);
+/// What the allocator's own tables take, in bytes.
+static TABLES: AtomicU64 = AtomicU64::new(0);
 
 /// How many pages refer to each frame that several share: counts beside each allocator.
 static SHARES: Once<[Stretch<'static>; STRETCHES]> = Once::new();
@@ -144,6 +149,7 @@ pub fn init(map: &Map) -> Result<(), &'static str> {
         let base = stretch.start & !(FRAME - 1);
         let counts = (stretch.end.next_multiple_of(FRAME) - base) / FRAME;
         let at = take(&mut usable, counts as usize * size_of::<AtomicU32>())?;
+        TABLES.fetch_add(words.1 + at.1, Ordering::Relaxed);
         // SAFETY: usable memory of the machine that was taken out of the map and is reached by nobody else. Zeroes are no references.
         let words = unsafe {
             zero(at.0, at.1);
@@ -238,6 +244,33 @@ pub fn free() -> u64 {
 /// What the allocator and the heap started with, in bytes.
 pub fn total() -> u64 {
     TOTAL.load(Ordering::Relaxed)
+}
+
+/// The image with its static data, in bytes.
+pub fn image_bytes() -> u64 {
+    HostReal::of_ea(image::data_end()).0
+}
+
+/// What the hypervisor had of the machine's memory before it defined its first partition, in bytes.
+static BEFORE_GUESTS: AtomicU64 = AtomicU64::new(0);
+
+/// Notes what the hypervisor has of the machine's memory by now, as [`before_guests`].
+pub fn note_before_guests() {
+    let image = HostReal::of_ea(image::end()).0;
+    let own = image + percpu::area_bytes() + TABLES.load(Ordering::Relaxed) + total() - free();
+    BEFORE_GUESTS.store(own, Ordering::Relaxed);
+}
+
+/// What the hypervisor had of the machine's memory before it defined its first partition, in bytes: image and stacks, the areas of the
+/// other CPUs, the tables and the heap.
+pub fn before_guests() -> u64 {
+    BEFORE_GUESTS.load(Ordering::Relaxed)
+}
+
+/// What is allocated, in bytes: frames, but of the heap what is in use.
+pub fn allocated() -> u64 {
+    let (size, used) = heap();
+    total() - free() - size + used
 }
 
 /// Fills memory with zeroes.

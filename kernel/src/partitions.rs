@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use bundle::Bundle;
 use power::{CpuFeatures, Lpid};
@@ -11,11 +12,11 @@ use realmode::instructions::pause;
 use sched::MAX_TASKS;
 use spin::Once;
 
-use crate::merge;
 use crate::mmu::LPIDS;
 use crate::partition::Partition;
 use crate::partition::life::Doing;
 use crate::sync::{Lock, Rank};
+use crate::{memory, merge};
 
 /// A virtual processor by its partition and server number.
 #[derive(Clone)]
@@ -102,7 +103,10 @@ fn define_as(
         return Err(format!("{name}: more than {MAX_TASKS} virtual processors in all"));
     }
     let files = |file: &str| setup.bundle.file(file);
+    let before = memory::allocated();
     let partition = Arc::new(Partition::define(lpid, name, table, hpt_shift, &free, files, &setup.features)?);
+    let taken = memory::allocated().saturating_sub(before);
+    partition.overhead.store(taken.saturating_sub(partition.hpt_bytes()), Ordering::Relaxed);
     let mut slots = SLOTS.lock();
     for (server, slot) in free.into_iter().enumerate() {
         slots[slot] = Some(Task { partition: partition.clone(), server });

@@ -115,6 +115,11 @@ pub fn reserve_areas(map: &mut Map, count: usize) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// How much memory the areas take, in bytes.
+pub fn area_bytes() -> u64 {
+    AREA_COUNT.load(Ordering::Relaxed) * AREA
+}
+
 /// Is it in a guard page of one of the areas? `ea` is an address of the linear map.
 pub fn is_guard(ea: u64) -> bool {
     let start = HostReal(AREAS.load(Ordering::Relaxed)).ea();

@@ -45,6 +45,7 @@ fn set_up(tree: &Fdt<'_>, map: &Map, features: &CpuFeatures) -> Result<(), Strin
         log!("threads of a core only ever run one partition at a time");
     }
     partitions::init(Setup { bundle, features: *features });
+    memory::note_before_guests();
     let manifest = partitions::setup().bundle.manifest();
     for table in &manifest.partitions {
         let partition = partitions::define(&table.name, &table.name)

@@ -328,8 +328,10 @@ pub(crate) static COMMANDS: &[Spec] = &[
         arguments: "[NAME]",
         summary: "show memory, of a partition or the host",
         details: "Of a partition: how its pages are backed, how many are named by an entry, or known to have been stored to, and how much its \
-                  page table takes. Without a name: the host's memory, what of it is free, and what partitions, their tables and \
-                  the hypervisor's heap have of the rest.",
+                  page table takes, and what its definition took beside that (overhead). Without a name: the host's memory, what of \
+                  it is free, and what partitions, their tables and the hypervisor's heap have of the rest; the size of the \
+                  hypervisor's image with its static data, all that it had before it defined a partition, and the overhead of \
+                  all partitions.",
         words: &[Word::Partition],
         options: &[],
         read: |args| Ok(args.optional_partition()?.map_or(Command::HostMemory, Command::Memory)),

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use ::hpt::{Page, PageState};
 use ::monitor::{Merge, Record, Table, Value, print_error};
@@ -63,19 +64,21 @@ pub fn of_partition(partition: &Partition, json: bool) {
         .field("page_table_use", use_of_table)
         .field("reverse_map_and_log", Value::Bytes(beside))
         .field("page_states", Value::Bytes(states))
+        .field("overhead", Value::Bytes(partition.overhead.load(Ordering::Relaxed)))
         .print(json, &mut Paper::new());
 }
 
 /// The host's memory.
 pub fn of_host(json: bool) {
     let (mut private, mut tables, mut zero) = (0, 0, 0);
-    let (mut large, mut saved) = (0, 0);
+    let (mut large, mut saved, mut overhead) = (0, 0, 0);
     for partition in partitions::all() {
         let pages = figures_of(&partition);
         // What only one page refers to, of all that is shared, is with what is shared here.
         private += count(&partition, |page| page.view().state() == PageState::Private) * pages.unit;
         zero += pages.zero * pages.unit;
         tables += partition.hpt_bytes() + partition.tables.lock().beside() + page_states(&partition);
+        overhead += partition.overhead.load(Ordering::Relaxed);
         // A large page has the count of its first frame: the others are shared among those who refer to it.
         for at in partition.core().slots.pages().filter_map(|page| page.view().host()) {
             let references = u64::from(host::shares().count(at));
@@ -100,6 +103,9 @@ pub fn of_host(json: bool) {
         .field("heap", Value::Bytes(heap))
         .field("heap_used", Value::Bytes(heap_used))
         .field("other", Value::Bytes(total.saturating_sub(known)))
+        .field("image", Value::Bytes(host::image_bytes()))
+        .field("before_guests", Value::Bytes(host::before_guests()))
+        .field("overhead", Value::Bytes(overhead))
         .print(json, &mut Paper::new());
 }
 

@@ -98,6 +98,9 @@ pub struct Partition {
     pub clock: Lock<PartitionClock>,
     /// Its memory in bytes.
     pub bytes: u64,
+    /// What its definition has taken of the host's memory beside its page table, in bytes. If others have been given memory at that
+    /// very time, theirs is in it.
+    pub overhead: AtomicU64,
     /// How many are started and not joined.
     pub unjoined: AtomicUsize,
     /// What it does.
@@ -241,6 +244,7 @@ impl Partition {
             vcpus,
             clock: Lock::new(Rank::Partition, PartitionClock::default()),
             bytes,
+            overhead: AtomicU64::new(0),
             unjoined: AtomicUsize::new(0),
             life: Lock::new(Rank::Life, Life::new()),
             real_mode_area: Lock::new(Rank::Partition, ()),
