@@ -124,12 +124,13 @@ pub fn start(partition: &Arc<Partition>) -> Result<(), String> {
 }
 
 fn begin(partition: &Arc<Partition>, life: &mut Life) -> Result<(), String> {
-    life.started = timebase();
     let ran = partition.vcpus.iter().map(|vcpu| vcpu.ran.load(Ordering::Relaxed));
     life.before = (ran.sum(), partition.exits.total());
     life.doing = Doing::Running;
     life.verdict = None;
     let started = partition.start();
+    // It has run from its first instruction on: its kernel is loaded by now.
+    life.started = timebase();
     if started.is_err() {
         partition.core().gate.close();
         partition.clear();
