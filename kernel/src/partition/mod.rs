@@ -142,7 +142,8 @@ struct Parts {
     _sources: Box<[Source]>,
     _presences: Box<[Presence]>,
     _stats: Box<[Stats]>,
-    _pages: Vec<Block>,
+    _pages: Block,
+    _identity_pages: Box<[Page]>,
 }
 
 /// A reference that outlives its scope: to something in a box that the partition keeps.
@@ -192,14 +193,15 @@ impl Partition {
             .add(Slot { base: GuestReal(0), len: bytes, kind: SlotKind::Ram(pages) })
             .map_err(|error| format!("memory of {} KiB: {error:?}", bytes >> 10))?;
         let mut units = bytes / unit;
-        let mut page_blocks = Vec::from([page_block]);
-        if !table_of.huge_pages {
-            let len = papr::identity::PAGE_BYTES;
-            let (pages, block) = table::<Page>(len / unit, "the state of its identity page")?;
+        // Only partitions with small pages have one. A frame for its state would be too much.
+        let len = if table_of.huge_pages { 0 } else { papr::identity::PAGE_BYTES };
+        let identity_pages: Box<[Page]> = (0..len / unit).map(|_| Page::default()).collect();
+        if len > 0 {
+            // SAFETY: `Parts` drops the core, which has the slots, before the box.
+            let pages = unsafe { kept(&*identity_pages) };
             slots
                 .add(Slot { base: GuestReal(identity::PAGE.base), len, kind: SlotKind::Ram(pages) })
                 .map_err(|error| format!("its identity page: {error:?}"))?;
-            page_blocks.push(block);
             units += len / unit;
         }
         let devices = pci::claim(&table_of.devices)?;
@@ -263,7 +265,8 @@ impl Partition {
                 _sources: sources,
                 _presences: presences,
                 _stats: stats,
-                _pages: page_blocks,
+                _pages: page_block,
+                _identity_pages: identity_pages,
             },
         })
     }
