@@ -233,6 +233,35 @@ pub fn hcall_raw(registers: &mut [u64; 10]) {
     unsafe { hypercall(registers) }
 }
 
+/// An interrupt of code under test goes to code of its own and does not end it, until this is dropped.
+pub struct Diverted {
+    vector: Vector,
+    before: u32,
+}
+
+/// Has an interrupt go on at a real address, which is less than 32 MiB from its vector. It concerns all processors.
+pub fn divert(vector: Vector, target: u64) -> Diverted {
+    Diverted { vector, before: exchange(vector, insn::b((target - vector.0) as i32)) }
+}
+
+impl Drop for Diverted {
+    fn drop(&mut self) {
+        exchange(self.vector, self.before);
+    }
+}
+
+/// Puts another instruction where an interrupt arrives.
+fn exchange(vector: Vector, instruction: u32) -> u32 {
+    let at = vector.0 as *mut u32;
+    // SAFETY: the vectors are in this image (entry.S), at real address 0, and no Rust object; a processor that has the interrupt at
+    // this very moment executes the one instruction or the other.
+    let before = unsafe { at.read_volatile() };
+    // SAFETY: likewise.
+    unsafe { at.write_volatile(instruction) };
+    crate::cpu::sync_code(vector.0);
+    before
+}
+
 /// Where code for [`run_code`] is put, and its size.
 pub const CODE: u64 = 0x80_0000;
 const CODE_WORDS: usize = 0x4000;

@@ -85,6 +85,26 @@ pub const fn addi(rt: u32, ra: u32, imm: i32) -> u32 {
     d(14, rt, ra, imm)
 }
 
+/// `mr ra, rs`
+pub const fn mr(ra: u32, rs: u32) -> u32 {
+    x(31, rs, ra, rs, 444)
+}
+
+/// `add rt, ra, rb`
+pub const fn add(rt: u32, ra: u32, rb: u32) -> u32 {
+    x(31, rt, ra, rb, 266)
+}
+
+/// `b` over so many bytes, which may be negative.
+pub const fn b(offset: i32) -> u32 {
+    18 << 26 | (offset as u32 & 0x03ff_fffc)
+}
+
+/// `bdnz` over so many bytes, which may be negative.
+pub const fn bdnz(offset: i32) -> u32 {
+    16 << 26 | 16 << 21 | (offset as u32 & 0xfffc)
+}
+
 /// `sc lev`: 0 is a system call, 1 a hypervisor call.
 pub const fn sc(lev: u32) -> u32 {
     0x4400_0002 | lev << 5

@@ -22,7 +22,9 @@ pub mod team;
 pub mod units;
 pub mod vpa;
 
-pub use context::{CODE, Context, MSR_PROBLEM, MSR_REAL, MSR_VIRTUAL, place, place_at, run, run_code};
+pub use context::{
+    CODE, Context, MSR_PROBLEM, MSR_REAL, MSR_VIRTUAL, divert, place, place_at, run, run_code,
+};
 pub use hcall::{Answer, hcall, status};
 pub use power::{Hcall, Status};
 pub use report::Report;

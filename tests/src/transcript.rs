@@ -49,11 +49,13 @@ impl Transcript {
         self.checks().into_iter().rev().find(|c| c.name == name).map(|c| c.outcome)
     }
 
-    /// `(name, instructions)` of each `@ bench` record.
+    /// `(name, instructions)` of each `@ bench NAME N loop M` record.
     pub fn bench(&self) -> Vec<(String, u64)> {
         self.records("bench")
             .filter_map(|r| {
-                let (name, n) = r.split_once(' ')?;
+                let (name, rest) = r.split_once(' ')?;
+                let (n, length) = rest.split_once(" loop ")?;
+                length.parse::<u64>().ok()?;
                 Some((name.to_owned(), n.parse().ok()?))
             })
             .collect()
@@ -132,7 +134,7 @@ mod tests {
     #[test]
     fn reads_records() {
         let t = t(
-            "SLOF\r\n@ check a ok\r\n[p1] @ check b fail got=1 want=2\r\n@ bench h_read 95\npartita: exit 3: it fell\n",
+            "SLOF\r\n@ check a ok\r\n[p1] @ check b fail got=1 want=2\r\n@ bench h_read 95 loop 6\npartita: exit 3: it fell\n",
         );
         assert_eq!(t.check("a"), Some(Ok(())));
         assert_eq!(t.check("b"), Some(Err("fail got=1 want=2".into())));

@@ -1,10 +1,11 @@
-//! The project's only build tool: `cargo xtask build|run|fetch|test|check-realmode|trace`.
+//! The project's only build tool: `cargo xtask build|run|fetch|test|bench|check-realmode|trace`.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::process::ExitCode;
 
 mod archive;
+mod bench;
 mod case;
 mod debian;
 mod options;
@@ -66,6 +67,7 @@ Commands:
   fetch [--backports]    download Debian's kernel for ppc64el (the newer one from backports) and busybox, unless they
                          are there; prints the kernel's path
   test [OPTIONS]         run every test; `cargo xtask test --help` lists the options
+  bench [OPTIONS]        measure what operations cost; `cargo xtask bench --help` lists the options and the rows
   check-realmode [FILE]  check what the image (or another one) does with address translation off
   trace FILE             print the trace events in a log of the console; `cargo xtask trace --help` tells more
   help                   print this text
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Some("run") => run::main(rest),
         Some("fetch") => fetch(rest),
         Some("test") => suite::main(rest),
+        Some("bench") => bench::main(rest),
         Some("check-realmode") => check_realmode(rest),
         Some("trace") => trace::main(rest),
         Some("help" | "--help" | "-h") => {

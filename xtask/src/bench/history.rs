@@ -1,0 +1,123 @@
+//! `bench/history`: what all rows came to with each change that was recorded, a line each: the date, the change's subject, and
+//! `ROW=N/N/N` for powernv8, 9 and 10. Tabs are between the three.
+
+use super::Measured;
+use crate::{Failure, shell};
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+use std::str::FromStr;
+use tests::Machine;
+use tests::budgets::BUDGETS;
+
+/// A row's name, and its values.
+type Row = (String, [u64; 3]);
+
+/// A recorded change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    pub date: String,
+    pub subject: String,
+    pub rows: Vec<Row>,
+}
+
+impl Line {
+    /// What a row was on a machine.
+    pub fn value(&self, row: &str, machine: Machine) -> Option<u64> {
+        self.rows.iter().find(|(name, _)| name == row).map(|(_, values)| values[machine as usize])
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\t{}\t", self.date, self.subject)?;
+        for (n, (row, [eight, nine, ten])) in self.rows.iter().enumerate() {
+            let gap = if n == 0 { "" } else { " " };
+            write!(f, "{gap}{row}={eight}/{nine}/{ten}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Line {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Line, String> {
+        let [date, subject, rows] = line.split('\t').collect::<Vec<_>>()[..] else {
+            return Err("date, subject and rows should be there, with tabs between them".into());
+        };
+        let rows = rows.split(' ').map(|word| row(word).ok_or(format!("{word}: not ROW=N/N/N")));
+        Ok(Line { date: date.into(), subject: subject.into(), rows: rows.collect::<Result<_, _>>()? })
+    }
+}
+
+fn row(word: &str) -> Option<Row> {
+    let (name, values) = word.split_once('=')?;
+    let values: Option<Vec<u64>> = values.split('/').map(|value| value.parse().ok()).collect();
+    Some((name.into(), values?.try_into().ok()?))
+}
+
+/// The rows that were measured on all machines, in their order.
+pub fn values(measured: &Measured) -> Vec<Row> {
+    let all = |budget: &tests::budgets::Budget| {
+        let [Some(eight), Some(nine), Some(ten)] = *measured.get(budget.row)? else { return None };
+        Some((budget.row.into(), [eight, nine, ten]))
+    };
+    BUDGETS.iter().filter_map(all).collect()
+}
+
+fn path() -> PathBuf {
+    shell::root().join("bench/history")
+}
+
+/// All of it, oldest first; nothing if there is no such file.
+pub fn read() -> Result<Vec<Line>, Failure> {
+    let path = path();
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = shell::read(&path)?;
+    parse(&String::from_utf8_lossy(&text))
+        .map_err(|(line, why)| Failure::usage(format!("{}:{line}: {why}", path.display())))
+}
+
+fn parse(text: &str) -> Result<Vec<Line>, (usize, String)> {
+    text.lines().enumerate().map(|(n, line)| line.parse().map_err(|why| (n + 1, why))).collect()
+}
+
+/// Adds a line.
+pub fn append(line: &Line) -> Result<(), Failure> {
+    let path = path();
+    let cannot = |error| Failure::new(format!("{}: cannot write it: {error}", path.display()));
+    let mut file = OpenOptions::new().append(true).create(true).open(&path).map_err(cannot)?;
+    writeln!(file, "{line}").map_err(cannot)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn the_file_is_good() {
+        let lines = read().unwrap_or_else(|failure| panic!("{failure}"));
+        let last = lines.last().expect("a line");
+        assert_eq!(last.rows.len(), BUDGETS.len(), "a row was added or dropped, and not recorded");
+        for line in &lines {
+            assert!(line.date.len() == 10 && !line.subject.is_empty(), "{line}");
+        }
+    }
+
+    #[test]
+    fn lines_are_read_as_they_are_written() {
+        let rows = vec![("a".into(), [1, 2, 3]), ("b_c".into(), [0, u64::MAX, 7])];
+        let line = Line { date: "2026-01-31".into(), subject: "Do it: all".into(), rows };
+        assert_eq!(line.to_string(), "2026-01-31\tDo it: all\ta=1/2/3 b_c=0/18446744073709551615/7");
+        assert_eq!(line.to_string().parse(), Ok(line.clone()));
+        assert_eq!(line.value("b_c", Machine::PowerNv10), Some(7));
+        assert_eq!(line.value("c", Machine::PowerNv8), None);
+        for (wrong, at) in [("x", 1), ("d\ts\ta=1/2/3\nd\ts\ta=1/2", 2), ("d\ts\ta=1/2/x", 1), ("", 0)] {
+            assert_eq!(parse(wrong).map_or_else(|(line, _)| line, |lines| lines.len()), at, "{wrong}");
+        }
+    }
+}
