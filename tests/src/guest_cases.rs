@@ -196,6 +196,7 @@ pub fn cases() -> Vec<Case> {
         all.push(Case::guest(be, bin, Endian::Big));
     }
     all.extend([
+        one("counted-le", "counted"),
         Case { huge_pages: true, append: "huge=on", ..one("pages-huge", "pages") },
         Case { append: "huge=off", ..one("pages-not-huge", "pages") },
         Case { huge_pages: true, ..one("hpt-huge", "hpt") },

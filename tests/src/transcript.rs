@@ -61,6 +61,18 @@ impl Transcript {
             .collect()
     }
 
+    /// Of the program `counted`: how many calls it made, what each cost in instructions, and how many of these are its own.
+    pub fn counted(&self) -> Option<[u64; 3]> {
+        let mut numbers = self.records("counted").last()?.split(' ').map(|number| number.parse().ok());
+        Some([numbers.next()??, numbers.next()??, numbers.next()??])
+    }
+
+    /// How often the hypervisor says that it was entered in virtual mode: `N exits: …` when the partition ends.
+    pub fn exits(&self) -> Option<u64> {
+        let (before, _) = self.text.split_once(" exits: ")?;
+        before.rsplit(' ').next()?.parse().ok()
+    }
+
     /// What the hypervisor said last: the number and the reason of `partita: exit N: reason`.
     pub fn exit(&self) -> Option<(u32, &str)> {
         self.text.lines().rev().find_map(|line| {
@@ -140,6 +152,14 @@ mod tests {
         assert_eq!(t.check("b"), Some(Err("fail got=1 want=2".into())));
         assert_eq!(t.bench(), [("h_read".to_owned(), 95)]);
         assert_eq!(t.exit(), Some((3, "it fell")));
+    }
+
+    #[test]
+    fn reads_what_a_profile_is_compared_with() {
+        let t = t("@ counted 3000 97 5\n[ 0.02] guest ran for 12 us; 136 exits: 31 hypercalls\n");
+        assert_eq!((t.counted(), t.exits()), (Some([3000, 97, 5]), Some(136)));
+        let cut = Transcript::new(b"@ counted 3000 97\nno exits\n", true);
+        assert_eq!((cut.counted(), cut.exits()), (None, None));
     }
 
     #[test]

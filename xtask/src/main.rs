@@ -1,4 +1,4 @@
-//! The project's only build tool: `cargo xtask build|run|fetch|test|bench|check-realmode|trace`.
+//! The project's only build tool: `cargo xtask build|run|fetch|test|bench|check-realmode|profile|trace`.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -9,6 +9,7 @@ mod bench;
 mod case;
 mod debian;
 mod options;
+mod profile;
 mod qemu;
 mod realmode;
 mod run;
@@ -69,6 +70,8 @@ Commands:
   test [OPTIONS]         run every test; `cargo xtask test --help` lists the options
   bench [OPTIONS]        measure what operations cost; `cargo xtask bench --help` lists the options and the rows
   check-realmode [FILE]  check what the image (or another one) does with address translation off
+  profile [OPTIONS]      count the instructions of a run, and say where they go; `cargo xtask profile --help` lists the
+                         options
   trace FILE             print the trace events in a log of the console; `cargo xtask trace --help` tells more
   help                   print this text
 ";
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Some("test") => suite::main(rest),
         Some("bench") => bench::main(rest),
         Some("check-realmode") => check_realmode(rest),
+        Some("profile") => profile::main(rest),
         Some("trace") => trace::main(rest),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");

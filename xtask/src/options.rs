@@ -212,11 +212,11 @@ pub fn machine(name: &str) -> Result<Machine, Failure> {
     })
 }
 
-fn size(option: &str, text: &str) -> Result<u64, Failure> {
+pub fn size(option: &str, text: &str) -> Result<u64, Failure> {
     parse_size(text).map_err(|error| Failure::usage(format!("{option} {text}: {error}")))
 }
 
-fn count(option: &str, text: &str, most: u32) -> Result<u32, Failure> {
+pub fn count(option: &str, text: &str, most: u32) -> Result<u32, Failure> {
     match text.parse() {
         Ok(count) if (1..=most).contains(&count) => Ok(count),
         _ => Err(Failure::usage(format!("{option} {text}: not a number between 1 and {most}"))),

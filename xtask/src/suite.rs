@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test there is, one line for each.
 
 use crate::case::{self, Run, Things, Verdict};
-use crate::{Failure, options, realmode, shell, toolchain};
+use crate::{Failure, options, profile, realmode, shell, toolchain};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -213,7 +213,8 @@ impl Suite {
 
     fn machine_tests(&mut self) {
         let runs = self.runs();
-        if runs.is_empty() && !self.wants(REALMODE) {
+        let profiles: Vec<_> = Machine::ALL.iter().filter(|machine| self.wants_profile(**machine)).collect();
+        if runs.is_empty() && profiles.is_empty() && !self.wants(REALMODE) {
             return;
         }
         let start = Instant::now();
@@ -231,11 +232,21 @@ impl Suite {
             };
             self.report(REALMODE, "host", start.elapsed(), &verdict);
         }
+        for &machine in profiles {
+            let start = Instant::now();
+            let verdict = profile::test(machine, &things.image);
+            self.report(PROFILE, machine.name(), start.elapsed(), &verdict);
+        }
         case::each(
             runs,
             |run| run.execute(&things),
             |run, time, verdict| self.report(run.case.name, &run.place(), time, &verdict),
         );
+    }
+
+    fn wants_profile(&self, machine: Machine) -> bool {
+        self.machine.is_none_or(|only| only == machine)
+            && self.wants(&format!("{PROFILE} {}", machine.name()))
     }
 
     /// What is to run in QEMU, the longest first.
@@ -262,6 +273,7 @@ impl Suite {
 }
 
 const REALMODE: &str = "real-mode code";
+const PROFILE: &str = "profile";
 
 fn cargo(subcommand: &str) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -98,6 +98,29 @@ pub fn build_guests() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Builds the plugin with which QEMU counts instructions, for the build machine. Gives its path.
+pub fn build_counter() -> Result<PathBuf, Failure> {
+    let mut cargo = Toolchain::Active.cargo();
+    cargo
+        .args(["build", "--quiet", "--release", "--package", "counter"])
+        .arg("--target-dir")
+        .arg(target_dir());
+    let plugin = target_dir().join("release").join("libcounter.so");
+    if !plugin.exists() {
+        progress("building the plugin that counts instructions");
+    }
+    finish(cargo, "the plugin that counts instructions")?;
+    Ok(plugin)
+}
+
+/// Builds one of them, in little endian. Gives its path.
+pub fn build_guest(bin: &str) -> Result<PathBuf, Failure> {
+    let mut cargo = cargo_for(LITTLE, "build")?;
+    cargo.args(["--package", "guests", "--bin", bin]);
+    finish(cargo, bin)?;
+    Ok(guest(bin, LITTLE))
+}
+
 /// Where [`build_guests`] leaves a program.
 pub fn guest(bin: &str, target: &str) -> PathBuf {
     target_dir().join(target).join("release").join(bin)
