@@ -23,7 +23,7 @@ pub enum CloneError {
 impl GuestMmu<'_> {
     /// Makes every populated page shared, and all entries of RAM read-only, whose R and C are harvested. `each` hears of every populated page: where
     /// it is, and whether it was shared before.
-    pub fn share_all(&self, mut each: impl FnMut(HostReal, bool)) {
+    pub fn share_all(&self, each: &mut dyn FnMut(HostReal, bool)) {
         for (host, was_shared) in self.slots.pages().filter_map(Page::share_quiesced) {
             each(host, was_shared);
         }
@@ -42,7 +42,7 @@ impl GuestMmu<'_> {
     pub fn clone_into(
         &self,
         new: &GuestMmu<'_>,
-        mut each: impl FnMut(HostReal, bool),
+        each: &mut dyn FnMut(HostReal, bool),
     ) -> Result<(), CloneError> {
         let alike = self.shape() == new.shape()
             && self.hpt.len() == new.hpt.len()

@@ -17,8 +17,8 @@ use crate::{epitaph, opal};
 pub const TICKS_PER_MICRO: u64 = 512;
 
 static START: AtomicU64 = AtomicU64::new(0);
-static CONSOLE: Lock<Console> =
-    Lock::new(Rank::Console, Console { column: 0, lines: 0, log: [0; LOG], logged: 0 });
+static CONSOLE: Lock<Console> = Lock::new(Rank::Console, Console { column: 0 });
+static KEPT: Lock<Kept> = Lock::new(Rank::Console, Kept { lines: 0, log: [0; LOG], logged: 0 });
 
 /// Bytes of the hypervisor's own lines that are kept for the monitor.
 const LOG: usize = 16 << 10;
@@ -41,7 +41,11 @@ pub fn micros(at: u64) -> u64 {
 /// The console as a formatter's sink; it knows whether a line is unfinished.
 struct Console {
     column: usize,
-    /// How many lines of its own the hypervisor has printed.
+}
+
+/// The hypervisor's own lines, as a formatter's sink.
+struct Kept {
+    /// How many it has printed.
     lines: u64,
     /// The end of them, as a ring.
     log: [u8; LOG],
@@ -80,14 +84,11 @@ impl Write for Console {
     }
 }
 
-/// The log as a formatter's sink.
-struct Log<'a>(&'a mut Console);
-
-impl Write for Log<'_> {
+impl Write for Kept {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         for byte in s.bytes() {
-            self.0.log[self.0.logged % LOG] = byte;
-            self.0.logged += 1;
+            self.log[self.logged % LOG] = byte;
+            self.logged += 1;
         }
         Ok(())
     }
@@ -101,22 +102,26 @@ pub fn line(args: fmt::Arguments<'_>) {
             let _ = console.write_str("\n");
         }
         let _ = writeln!(console, "[{:3}.{:06}] {args}", micros / 1_000_000, micros % 1_000_000);
-        let _ = writeln!(Log(console), "[{:3}.{:06}] {args}", micros / 1_000_000, micros % 1_000_000);
-        console.lines += 1;
     });
+    // Nobody reads it after a crash, and who held it then will not give it back.
+    if !epitaph::is_dying() {
+        let mut kept = KEPT.lock();
+        let _ = writeln!(kept, "[{:3}.{:06}] {args}", micros / 1_000_000, micros % 1_000_000);
+        kept.lines += 1;
+    }
 }
 
 /// How many lines of its own the hypervisor has printed.
 pub fn lines() -> u64 {
-    CONSOLE.lock().lines
+    KEPT.lock().lines
 }
 
 /// The last lines of its own, whole ones.
 pub fn last_lines() -> String {
-    let console = CONSOLE.lock();
-    let start = console.logged.saturating_sub(LOG);
-    let bytes: Vec<u8> = (start..console.logged).map(|n| console.log[n % LOG]).collect();
-    drop(console);
+    let kept = KEPT.lock();
+    let start = kept.logged.saturating_sub(LOG);
+    let bytes: Vec<u8> = (start..kept.logged).map(|n| kept.log[n % LOG]).collect();
+    drop(kept);
     let text = String::from_utf8_lossy(&bytes);
     let whole = if start == 0 { &text[..] } else { text.split_once('\n').map_or("", |(_, rest)| rest) };
     whole.into()
@@ -207,8 +212,7 @@ fn with_console(body: impl FnOnce(&mut Console)) {
 static LOST: AtomicBool = AtomicBool::new(false);
 
 /// For a crash of a CPU that holds the console.
-static LAST_RESORT: Lock<Console> =
-    Lock::new(Rank::Console, Console { column: 1, lines: 0, log: [0; LOG], logged: 0 });
+static LAST_RESORT: Lock<Console> = Lock::new(Rank::Console, Console { column: 1 });
 
 /// Prints a line on the physical console.
 #[macro_export]

@@ -28,6 +28,7 @@ pub mod image {
         static __text_end: u8;
         static __rodata_end: u8;
         static __bss_end: u8;
+        static __boot_ring: u8;
         static __stack_bottom: u8;
         static __realmode_stack_bottom: u8;
         static __realmode_stack_top: u8;
@@ -46,8 +47,10 @@ pub mod image {
         text_end = __text_end;
         /// End of the read-only data.
         rodata_end = __rodata_end;
-        /// End of the static data; what comes then is the boot CPU's stacks.
+        /// End of the static data; what comes then is the boot CPU's ring and stacks.
         data_end = __bss_end;
+        /// The boot CPU's ring of trace events: a frame of memory that is not cleared at the start.
+        boot_ring = __boot_ring;
         /// Lowest address of the virtual-mode stack; the frame below is never mapped.
         stack_bottom = __stack_bottom;
         /// Lowest address of the real-mode stack; the frame below is never mapped.

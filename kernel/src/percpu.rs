@@ -28,9 +28,6 @@ const RING: u64 = 4 * FRAME;
 
 const _: () = assert!(PERCPU + size_of::<PerCpu>() as u64 <= RING && size_of::<Ring>() as u64 == FRAME);
 
-/// The boot CPU's ring of trace events.
-static BOOT_RING: Ring = Ring::empty();
-
 /// The least frame of a stack in the ABI: a back chain and the save areas.
 const FIRST_FRAME: u64 = 112;
 
@@ -39,10 +36,10 @@ struct Cell(UnsafeCell<PerCpu>);
 // SAFETY: only the CPU whose HSPRG0 names it reaches the contents.
 unsafe impl Sync for Cell {}
 
-static BOOT_CPU: Cell = Cell(UnsafeCell::new(empty()));
+static BOOT_CPU: Cell = Cell(UnsafeCell::new(empty(Writer::NONE)));
 
 /// Not filled in yet.
-const fn empty() -> PerCpu {
+const fn empty(trace: Writer) -> PerCpu {
     PerCpu {
         vcpu: null_mut(),
         toc: 0,
@@ -60,7 +57,7 @@ const fn empty() -> PerCpu {
         emergency_stack: 0,
         idle_r1: 0,
         number: 0,
-        trace: Writer::new(&BOOT_RING),
+        trace,
         frame: CrashFrame { gpr: [0; 32], pc: 0, msr: 0, vector: 0, cr: 0, lr: 0, ctr: 0, dar: 0, dsisr: 0 },
     }
 }
@@ -92,14 +89,23 @@ pub fn init_early() {
     // SAFETY: reads r2.
     unsafe { core::arch::asm!("mr {}, 2", out(reg) toc, options(nomem, nostack)) };
     let cpu = BOOT_CPU.0.get();
-    // SAFETY: nobody else knows of it yet; HSPRG0 is the hypervisor's. The stacks are the linker script's.
+    // SAFETY: nobody else knows of it yet; HSPRG0 is the hypervisor's. Stacks and ring are the linker script's, and nobody has a reference to
+    // the ring before it is cleared.
     unsafe {
         (*cpu).toc = toc;
         (*cpu).realmode_stack = image::realmode_stack_top() - FIRST_FRAME;
         (*cpu).emergency_stack = image::emergency_stack_top() - FIRST_FRAME;
+        core::ptr::write_bytes(image::boot_ring() as *mut u8, 0, size_of::<Ring>());
+        (*cpu).trace = Writer::new(boot_ring());
         mtspr::<{ spr::HSPRG0 }>(cpu as u64);
         core::arch::asm!("mr 13, {}", in(reg) cpu, options(nostack));
     }
+}
+
+/// The boot CPU's ring of trace events, once it has been cleared.
+fn boot_ring() -> &'static Ring {
+    // SAFETY: a frame of the image's own, aligned to its size, and zeroed: a ring without events. It is written through atomics only.
+    unsafe { &*(image::boot_ring() as *const Ring) }
 }
 
 /// Reserves the areas of `count` other CPUs: in the first segment, where pages are small enough for guards to be left out.
@@ -149,8 +155,7 @@ pub fn prepare(index: usize, number: usize) -> *mut PerCpu {
             linear_segments: own.linear_segments,
             partition_table: own.partition_table,
             number: number as u64,
-            trace: Writer::new(ring),
-            ..empty()
+            ..empty(Writer::new(ring))
         });
     }
     cpu
@@ -163,7 +168,7 @@ pub fn ring(number: usize) -> Option<&'static Ring> {
 
 /// The boot CPU's number, as soon as it is known.
 pub fn set_number(number: usize) {
-    RINGS[number].call_once(|| &BOOT_RING);
+    RINGS[number].call_once(boot_ring);
     // SAFETY: this CPU's own, and no guest runs.
     unsafe { (*this()).number = number as u64 };
 }

@@ -17,6 +17,9 @@ use crate::layout::Vcpu;
 pub struct Writer(AtomicPtr<()>);
 
 impl Writer {
+    /// For a CPU that has none yet, and records nothing.
+    pub const NONE: Writer = Writer(AtomicPtr::new(core::ptr::null_mut()));
+
     /// For a ring that no other CPU writes to.
     pub const fn new(ring: &'static Ring) -> Writer {
         Writer(AtomicPtr::new(core::ptr::from_ref(ring).cast_mut().cast()))

@@ -639,7 +639,7 @@ mod test {
     #[test]
     fn a_profile_that_disagrees_with_the_run_is_refused() {
         let (mut counts, _) = some();
-        let image = Image::of(&[0; 4], &[("boot", 0), ("hcall", 2), ("full_exit", 3)]);
+        let image = Image::of(&[0; 4], &[("boot", 0), ("hcall_leaf", 2), ("full_exit", 3)]);
         let way = |at, arrivals, count| Way {
             arrivals,
             executed: [(at, count)].into(),

@@ -365,7 +365,7 @@ fn only_what_is_alike_is_cloned() {
         let index = enter(w, UNIT, RW).unwrap();
         let before = (hardware(w, index), w.mmu.page_view(GuestReal(UNIT)));
         let refuse = |to: &GuestMmu<'_>, why| {
-            let done = w.mmu.clone_into(to, |_, _| panic!("nothing is shared"));
+            let done = w.mmu.clone_into(to, &mut |_, _| panic!("nothing is shared"));
             assert_eq!(done, Err(why));
             assert_eq!(before, (hardware(w, index), w.mmu.page_view(GuestReal(UNIT))));
         };

@@ -111,7 +111,7 @@ impl World<'_> {
         let memory = self.m.memory.clone();
         let mut told = Vec::new();
         loop {
-            let done = self.mmu.clone_into(&other.mmu, |host, was_shared| {
+            let done = self.mmu.clone_into(&other.mmu, &mut |host, was_shared| {
                 memory.hold(host);
                 told.push((host.0, was_shared));
             });

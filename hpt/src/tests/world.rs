@@ -390,7 +390,7 @@ impl World<'_> {
     pub fn share_all(&mut self) {
         self.m.flush();
         let mut told = Vec::new();
-        self.mmu.share_all(|host, was_shared| told.push((host.0, was_shared)));
+        self.mmu.share_all(&mut |host, was_shared| told.push((host.0, was_shared)));
         assert_eq!(told, self.become_shared());
     }
 
