@@ -36,7 +36,7 @@ struct Cell(UnsafeCell<PerCpu>);
 // SAFETY: only the CPU whose HSPRG0 names it reaches the contents.
 unsafe impl Sync for Cell {}
 
-static BOOT_CPU: Cell = Cell(UnsafeCell::new(empty(Writer::NONE)));
+static BOOT_CPU: Cell = Cell(UnsafeCell::new(empty(Writer::none())));
 
 /// Not filled in yet.
 const fn empty(trace: Writer) -> PerCpu {

@@ -18,7 +18,9 @@ pub struct Writer(AtomicPtr<()>);
 
 impl Writer {
     /// For a CPU that has none yet, and records nothing.
-    pub const NONE: Writer = Writer(AtomicPtr::new(core::ptr::null_mut()));
+    pub const fn none() -> Writer {
+        Writer(AtomicPtr::new(core::ptr::null_mut()))
+    }
 
     /// For a ring that no other CPU writes to.
     pub const fn new(ring: &'static Ring) -> Writer {
