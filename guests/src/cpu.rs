@@ -43,6 +43,12 @@ pub fn sync_code(address: u64) {
     };
 }
 
+/// `slbie`: forgets the 256 MiB segment that an address is in, and what has been translated through it. Writing over its entry does not.
+pub fn slbie(ea: u64) {
+    // SAFETY: forgets; who goes on there finds the next entry, or an interrupt.
+    unsafe { asm!("isync", "slbie {}", "isync", in(reg) ea & !0xfff_ffff, options(nostack)) };
+}
+
 /// `slbmte`: one SLB entry.
 pub fn slbmte(vsid_dword: u64, esid_dword: u64) {
     // SAFETY: programs run in real mode; translations matter to code under test alone.

@@ -6,7 +6,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use guests::copies::{revert, snapshot};
-use guests::cpu::{mtspr, timebase};
+use guests::cpu::{mtspr, slbie, timebase};
 use guests::insn::{self, ld, sc, std};
 use guests::mem::{read64, write64};
 use guests::space::{self, CODE_EA, FREE_SLOT, READ_WRITE, Segment, USER};
@@ -270,6 +270,7 @@ fn full(t: &mut Report, table: Table) {
     t.equal("full-over", commit(shorter), Status::CLOSED);
     t.equal("full-nothing-lost", table.count(), all);
     for n in 0..TOO_MANY {
+        slbie(SEGMENT.ea);
         segment(n).install(FREE_SLOT);
         let c = run_user(&[ld(5, 0, 3), std(4, 8, 3)], address(n), n);
         t.same("full-translates", c.vector().0, Vector::SYSTEM_CALL.0);

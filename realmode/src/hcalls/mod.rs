@@ -30,14 +30,26 @@ unsafe impl Sync for Handler {}
 /// The first two cannot be said in Rust. The compiler keeps to them because the functions are small and call nothing, and
 /// `cargo xtask check-realmode` finds out if it does not.
 #[derive(Clone, Copy)]
-#[repr(usize)]
 enum Kind {
     /// What a function may use.
-    General = 0,
+    General,
     /// r0, r3 to r12 and CR: no stack, no call, neither CTR nor XER.
-    Leaf = 1,
+    Leaf,
     /// The same, and a stack, on which it saves r14 to r31 if it uses them.
-    Framed = 2,
+    Framed,
+}
+
+impl Kind {
+    /// As hcall.S knows it.
+    const fn mark(self) -> usize {
+        match self {
+            Kind::General => 0,
+            Kind::Leaf => 1,
+            // Counting invalidations takes the TOC pointer, which is saved for general ones alone.
+            Kind::Framed if cfg!(feature = "count") => 0,
+            Kind::Framed => 2,
+        }
+    }
 }
 
 /// A function of the vCPU and of so many arguments, as a [`Handler`].
@@ -46,7 +58,7 @@ macro_rules! handler {
         extern "C" fn handler(vcpu: &mut Vcpu, $($used: u64,)* $($unused: u64),*) -> i64 {
             $function(vcpu $(, $used)*)
         }
-        Handler((handler as *const u8).wrapping_add($kind as usize))
+        Handler((handler as *const u8).wrapping_add($kind.mark()))
     }};
     ($function:path $(, $n:tt)?) => { handler!(General $function $(, $n)?) };
     ($kind:ident $function:path) => { handler!(@ $function, Kind::$kind, ; _ _ _ _) };
