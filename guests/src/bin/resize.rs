@@ -247,6 +247,12 @@ fn exchange(t: &mut Report, from: Table, to: Table) {
     others_go_on(t);
 }
 
+/// Puts another segment where the last one was: what has been translated through that has to be forgotten.
+fn replace(segment: &Segment) {
+    slbie(segment.ea);
+    segment.install(FREE_SLOT);
+}
+
 /// More bolted entries than the two groups have room for into which they would come.
 fn full(t: &mut Report, table: Table) {
     const TOO_MANY: u64 = 20;
@@ -270,8 +276,7 @@ fn full(t: &mut Report, table: Table) {
     t.equal("full-over", commit(shorter), Status::CLOSED);
     t.equal("full-nothing-lost", table.count(), all);
     for n in 0..TOO_MANY {
-        slbie(SEGMENT.ea);
-        segment(n).install(FREE_SLOT);
+        replace(&segment(n));
         let c = run_user(&[ld(5, 0, 3), std(4, 8, 3)], address(n), n);
         t.same("full-translates", c.vector().0, Vector::SYSTEM_CALL.0);
         t.same("full-value", c.gpr[5], 0x9000 + n);
@@ -285,7 +290,7 @@ fn full(t: &mut Report, table: Table) {
     t.equal("fits-prepare", prepare(shorter), Status::SUCCESS);
     t.equal("fits", commit(shorter), Status::SUCCESS);
     for n in FIT as u64..TOO_MANY {
-        segment(n).install(FREE_SLOT);
+        replace(&segment(n));
         t.same("fits-value", run_user(&[ld(5, 0, 3)], address(n), 0).gpr[5], 0x9000 + n);
     }
     others_go_on(t);
