@@ -1,6 +1,7 @@
 //! What a device is to its transport.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use phb::Bus;
 
@@ -15,6 +16,13 @@ pub struct Kind {
     pub class: u32,
     /// What people call it: "net".
     pub name: &'static str,
+}
+
+/// How a device is heard from outside of the guest's accesses: whoever gives it something to do (a port of a switch, a terminal, the monitor)
+/// rings, and the device is asked for [`Device::pending`] and [`Device::config_changes`] soon after.
+pub trait Doorbell: Send + Sync {
+    /// Rings. It may be called on any processor, with locks of another partition's devices held: it waits for nothing.
+    fn ring(&self);
 }
 
 /// A device. Its transport keeps the queues, the status and the negotiated features.
@@ -43,6 +51,15 @@ pub trait Device: Send {
     /// Serves a queue: its driver has made buffers available, or (`poll`) something else has happened that they may be needed for. It does a
     /// bounded amount of work. True if there is more to do at once: it will be called again, after others had their turn.
     fn serve(&mut self, index: usize, queues: &mut [Queue], bus: &dyn Bus) -> Result<bool, Broken>;
+
+    /// Gives the device its doorbell: once it has its place in a partition, a copy in its own.
+    fn attach(&mut self, _doorbell: Arc<dyn Doorbell>) {}
+
+    /// How often its configuration has changed by itself. When it is another number than before, the driver is told (section 4.1.4.3,
+    /// "config_generation", and the configuration change interrupt).
+    fn config_changes(&self) -> u32 {
+        0
+    }
 
     /// Whether something has come from outside (a packet, what was typed, a request that has been completed), and for which queue: as bits.
     fn pending(&self) -> u32 {

@@ -8,5 +8,5 @@ extern crate alloc;
 mod device;
 mod queue;
 
-pub use device::{Device, Kind};
+pub use device::{Device, Doorbell, Kind};
 pub use queue::{Broken, Chain, Queue};
