@@ -11,7 +11,6 @@ extern crate alloc;
 pub mod cpuchars;
 pub mod elf;
 pub mod identity;
-pub mod mmio;
 pub mod rtas;
 mod size;
 pub mod tree;

@@ -6,8 +6,8 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use emulate::{Instruction, Operation, Register, decode};
 use hpt::AccessKind;
-use papr::mmio::{Instruction, Operation, Register, decode};
 use power::regs::Msr;
 use power::{GuestReal, HpteR};
 
@@ -65,7 +65,10 @@ pub const fn is_inhibited(guest: HpteR) -> bool {
 /// Is there nothing where the vCPU's access went, by an entry of the guest's with this dword 1, and nothing more to say about that?
 #[inline(always)]
 pub(crate) fn is_told_nothing(vcpu: &Vcpu, partition: &Partition, real: GuestReal, guest: HpteR) -> bool {
-    is_inhibited(guest) && partition.slots.find(real).is_none() && partition.nowhere.is_told(vcpu.pc, real)
+    is_inhibited(guest)
+        && partition.slots.find(real).is_none()
+        && !partition.devices.contains(&real.0)
+        && partition.nowhere.is_told(vcpu.pc, real)
 }
 
 /// The general purpose registers that are in the vCPU whenever real mode has been entered, as bits.
@@ -96,7 +99,7 @@ pub(crate) fn emulate(vcpu: &mut Vcpu, partition: &Partition, saved: u32) -> boo
 
 /// Lets the vCPU have carried out an instruction that met nothing; false, and nothing has changed, if it moves another register than a
 /// general purpose one, or is not emulated at all.
-pub fn complete(vcpu: &mut Vcpu, instruction: &Instruction) -> bool {
+fn complete(vcpu: &mut Vcpu, instruction: &Instruction) -> bool {
     let ea = instruction.ea(&vcpu.gpr, vcpu.msr().contains(Msr::SF));
     match (instruction.operation, instruction.register) {
         (Operation::Load, Register::Gpr(number)) => vcpu.gpr[usize::from(number & 31)] = instruction.ones(),

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // the page table can be exchanged
 
 use core::cell::UnsafeCell;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hpt::{GuestMmu, Hpt, Slots};
@@ -48,6 +49,8 @@ pub struct Partition {
     pub paging: Paging,
     /// What it has looked for where nothing is.
     pub nowhere: Nowhere,
+    /// Where emulated devices may be: accesses that meet no memory there are virtual mode's, even if they meet nothing.
+    pub devices: Range<u64>,
 }
 
 // SAFETY: the page table is only exchanged while nobody looks at it (`set_hpt`); all else is shared by design.

@@ -1,21 +1,30 @@
-//! Loads and stores where a partition has neither memory nor a device, as far as real mode does not carry them out
-//! ([`realmode::mmio`]).
+//! Loads and stores where a partition has no memory: they go to what is on its bus ([`load`], [`store`]). What meets nothing there is real
+//! mode's, as far as that carries it out ([`realmode::mmio`]).
 #![allow(unsafe_code)] // reaches into vector registers that are live in the machine
 
+use emulate::{MAX_BYTES, Operation, Register, decode};
 use hpt::{AccessKind, XlateError};
-use papr::mmio::{MAX_BYTES, Operation, Register, decode};
 use power::GuestReal;
 use power::interrupt::{SRR1_ILLEGAL, Vector};
 use power::regs::Msr;
 use power::slb::SlbV;
 use realmode::layout::Vcpu;
-use realmode::mmio::complete;
 pub use realmode::mmio::finish;
 use realmode::{context, inject_saved};
 
 use super::{After, Guest, storage};
 use crate::log;
 use crate::partition::Partition;
+
+/// Loads from what is on the partition's bus at `real`: at most eight bytes, naturally aligned. False if nothing is, and they stay.
+fn load(_partition: &Partition, _real: GuestReal, _bytes: &mut [u8]) -> bool {
+    false
+}
+
+/// Stores to what is there, likewise.
+fn store(_partition: &Partition, _real: GuestReal, _bytes: &[u8]) -> bool {
+    false
+}
 
 /// Emulates the instruction at the vCPU's `pc`, whose access went to `real`.
 pub fn emulate(guest: &mut Guest<'_>, real: GuestReal) -> Result<(), After> {
@@ -24,35 +33,43 @@ pub fn emulate(guest: &mut Guest<'_>, real: GuestReal) -> Result<(), After> {
         // The instruction itself is not to be had: the guest runs again and faults on it, or not.
         return Ok(());
     };
-    let name = &partition.name;
-    let regs = &mut *guest.regs;
-    let pc = regs.pc;
-    let logged = partition.core().nowhere.note(pc, real);
     let Some(instruction) = decode(word).filter(|instruction| instruction.operation != Operation::Zero)
     else {
-        if logged {
+        if partition.core().nowhere.note(guest.regs.pc, real) {
+            let (name, pc) = (&partition.name, guest.regs.pc);
             log!(
-                "{name}: access to {real:#x}, where nothing is, by instruction {word:#010x} at {pc:#x} that is not emulated"
+                "{name}: access to {real:#x}, where no memory is, by instruction {word:#010x} at {pc:#x} that is not emulated"
             );
         }
-        inject_saved(regs, Vector::PROGRAM, SRR1_ILLEGAL);
+        inject_saved(guest.regs, Vector::PROGRAM, SRR1_ILLEGAL);
         return Ok(());
     };
-    if logged {
-        let what = if instruction.operation == Operation::Load { "load from" } else { "store to" };
-        log!("{name}: {what} {real:#x}, where nothing is, at {pc:#x}");
+    let msr = guest.regs.msr();
+    let (wide, little) = (msr.contains(Msr::SF), msr.contains(Msr::LE));
+    let ea = instruction.ea(&guest.regs.gpr, wide);
+    let mut bytes = [0xff; MAX_BYTES];
+    let len = bytes.len().min(instruction.bytes as usize);
+    let (met, what) = match instruction.operation {
+        Operation::Load => {
+            let met = load(partition, real, &mut bytes[..len]);
+            set_register(guest, instruction.register, instruction.load(&bytes[..len], ea, little));
+            (met, "load from")
+        }
+        Operation::Store => {
+            let value = register(guest, instruction.register);
+            bytes = instruction.store(value, ea, little);
+            (store(partition, real, &bytes[..len]), "store to")
+        }
+        Operation::Zero | Operation::Cache => (false, "cache operation on"),
+    };
+    if !met && partition.core().nowhere.note(guest.regs.pc, real) {
+        log!("{}: {what} {real:#x}, where nothing is, at {:#x}", partition.name, guest.regs.pc);
     }
-    if !complete(regs, &instruction) {
-        let ea = instruction.ea(&regs.gpr, regs.msr().contains(Msr::SF));
-        let ones = [0xff; MAX_BYTES];
-        let value = instruction.load(&ones[..ones.len().min(instruction.bytes as usize)], ea, true);
-        set_register(guest, instruction.register, value);
-        finish(guest.regs, &instruction, ea);
-    }
+    finish(guest.regs, &instruction, ea);
     Ok(())
 }
 
-/// Sets a register of the vCPU, as [`papr::mmio::Instruction::load`] has it.
+/// Sets a register of the vCPU, as [`emulate::Instruction::load`] has it.
 pub fn set_register(guest: &mut Guest<'_>, register: Register, value: [u64; 2]) {
     let generation = guest.partition.core().features.generation;
     match register {

@@ -1,11 +1,11 @@
 //! Accesses to pages that somebody keeps protected: the instruction is carried out here, past the limit, as the processor would have done it.
 //!
-//! That goes for what moves one register or one cache block ([`papr::mmio`]). For everything else (reservations, multiple and string forms,
+//! That goes for what moves one register or one cache block ([`emulate`]). For everything else (reservations, multiple and string forms,
 //! prefixed instructions, single steps, fetches) the limits of watches on the page are lifted until the instruction has run.
 
+use emulate::{BLOCK, Facility, Instruction, MAX_BYTES, Operation, decode};
 use hpt::{AccessKind, XlateError};
 use paging::{Context, Error, Outcome};
-use papr::mmio::{BLOCK, Facility, Instruction, MAX_BYTES, Operation, decode};
 use power::interrupt::Vector;
 use power::regs::{Dsisr, Msr};
 use power::{Ea, GuestReal};

@@ -231,6 +231,7 @@ impl Partition {
             vty: Mutex::new(Vty::new(VTY_OUTPUT, VTY_INPUT)),
             paging,
             nowhere: Nowhere::default(),
+            devices: 0..0,
         });
         mmu::set_partition(lpid, tables.word(), vrma);
         let stats: Box<[Stats]> = slots_of.iter().map(|_| Stats::zero()).collect();

@@ -3,6 +3,8 @@
 //!
 //! Decoded ([`decode`]) are the integer, floating point, VMX and VSX forms that move one register, and operations on cache blocks.
 //! Everything else is `None`: multiple and string forms, quadwords, pairs, `larx` and `stcx.`, and ISA 3.1's prefixed forms.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
 
 mod convert;
 mod decode;
