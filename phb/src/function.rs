@@ -1,5 +1,8 @@
 //! What is on the bus, and what it sees of it.
 
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 /// A range of bus addresses that is no memory, or that the function may not access so.
@@ -29,6 +32,28 @@ pub trait Bus {
     fn line(&self, up: bool);
 }
 
+/// How a device is heard from outside of the guest's accesses: whoever gives it something to do (a port of a switch, a terminal, the monitor)
+/// rings, and it is asked for [`Function::work`] soon after.
+pub trait Doorbell: Send + Sync {
+    /// Rings. It may be called on any processor, with locks of another partition's devices held: it waits for nothing.
+    fn ring(&self);
+}
+
+/// What people are told of a function.
+#[derive(Clone, Debug, Default)]
+pub struct Description {
+    /// What it is: "net".
+    pub name: &'static str,
+    /// How its driver has set it up, if that can be said in a word or two: "no driver", "running", "broken".
+    pub state: &'static str,
+    /// Its queues: how many entries each has (0 if it is not used), and how many chains of buffers it has completed.
+    pub queues: Vec<(u16, u64)>,
+    /// How often its driver has notified it.
+    pub notifies: u64,
+    /// How many interrupts it has signalled.
+    pub interrupts: u64,
+}
+
 /// A PCI function.
 pub trait Function: Send {
     /// Reads 1, 2 or 4 bytes of configuration space, at a multiple of that.
@@ -44,9 +69,25 @@ pub trait Function: Send {
     /// Loads bytes from the memory behind a base address register: 1, 2, 4 or 8, at a multiple of that.
     fn load(&mut self, bar: usize, offset: u64, to: &mut [u8], bus: &dyn Bus);
 
-    /// Stores them.
-    fn store(&mut self, bar: usize, offset: u64, from: &[u8], bus: &dyn Bus);
+    /// Stores them. A store that notifies a device may do a bounded amount of what there is to do; true if there is more
+    /// ([`Function::work`]).
+    fn store(&mut self, bar: usize, offset: u64, from: &[u8], bus: &dyn Bus) -> bool;
 
     /// Back to what it is after power-on.
     fn reset(&mut self, bus: &dyn Bus);
+
+    /// Gives it its doorbell: once it has its place in a partition, a copy in its own.
+    fn attach(&mut self, _doorbell: Arc<dyn Doorbell>) {}
+
+    /// Does a bounded amount of what has come from outside, or what was left to do of what the guest has asked for. True if there is more to
+    /// do at once: it will be called again, after others had their turn.
+    fn work(&mut self, _bus: &dyn Bus) -> bool {
+        false
+    }
+
+    /// For people.
+    fn describe(&self) -> Description;
+
+    /// A function in the same state, for a copy of the partition. None if it cannot be copied.
+    fn copy(&self) -> Option<Box<dyn Function>>;
 }

@@ -5,6 +5,12 @@
 
 extern crate alloc;
 
+mod config;
 mod function;
+mod msix;
 
-pub use function::{Bus, DmaError, Function};
+pub use config::{CONFIG_BYTES, Config, Identity, Width, command, offset};
+pub use function::{Bus, Description, DmaError, Doorbell, Function};
+
+/// Capability ID of MSI-X.
+pub const MSIX_CAPABILITY: u8 = 0x11;

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use phb::Bus;
+use phb::{Bus, Doorbell};
 
 use crate::{Broken, Queue};
 
@@ -16,13 +16,6 @@ pub struct Kind {
     pub class: u32,
     /// What people call it: "net".
     pub name: &'static str,
-}
-
-/// How a device is heard from outside of the guest's accesses: whoever gives it something to do (a port of a switch, a terminal, the monitor)
-/// rings, and the device is asked for [`Device::pending`] and [`Device::config_changes`] soon after.
-pub trait Doorbell: Send + Sync {
-    /// Rings. It may be called on any processor, with locks of another partition's devices held: it waits for nothing.
-    fn ring(&self);
 }
 
 /// A device. Its transport keeps the queues, the status and the negotiated features.

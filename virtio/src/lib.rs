@@ -8,5 +8,6 @@ extern crate alloc;
 mod device;
 mod queue;
 
-pub use device::{Device, Doorbell, Kind};
+pub use device::{Device, Kind};
+pub use phb::Doorbell;
 pub use queue::{Broken, Chain, Queue};
