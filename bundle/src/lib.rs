@@ -1,7 +1,7 @@
 //! The boot archive: what the hypervisor is given to run, in one file.
 //!
 //! It is a cpio archive in the "newc" format (the one Linux uses for its initramfs), uncompressed, which holds a manifest named
-//! [`MANIFEST`] and the files that the manifest names: kernels and their initrds. The build machine writes it
+//! [`MANIFEST`] and the files that the manifest names: kernels, their initrds, and images of disks. The build machine writes it
 //! ([`cpio::Writer`]), firmware loads it as the hypervisor's initrd, and the hypervisor reads it in place ([`Bundle::open`]).
 //!
 //! Nothing in an archive is trusted: every field is checked before use, and every error says in one line what is wrong and where.
@@ -14,15 +14,19 @@ use alloc::vec::Vec;
 use core::fmt;
 
 pub mod cpio;
+mod devices;
 mod manifest;
 mod parse;
 mod pci;
 mod size;
 pub mod tables;
 
+pub use devices::{
+    DEFAULT_NETWORK, Device, Disk, DiskSource, MAX_DEVICES, MAX_SERIAL, Mac, Net, SECTOR, check_image,
+};
 pub use manifest::{
-    DEFAULT_WEIGHT, Device, Hypervisor, Lines, MAX_CMDLINE, MAX_MEMORY, MAX_VCPUS, MAX_WEIGHT,
-    MEMORY_GRANULE, MIN_MEMORY, MIN_RESERVE, MONITOR, Manifest, ManifestError, Partition,
+    DEFAULT_WEIGHT, Hypervisor, Lines, MAX_CMDLINE, MAX_MEMORY, MAX_VCPUS, MAX_WEIGHT, MEMORY_GRANULE,
+    MIN_MEMORY, MIN_RESERVE, MONITOR, Manifest, ManifestError, Partition,
 };
 pub use pci::PciAddress;
 pub use size::{Size, SizeError, parse_size};
@@ -75,7 +79,25 @@ impl<'a> Bundle<'a> {
         })?;
         let manifest = Manifest::parse(MANIFEST, text, |name| lookup(&files, name).is_some())
             .map_err(BundleError::Manifest)?;
-        Ok(Self { manifest, files })
+        let bundle = Self { manifest, files };
+        bundle.check_images()?;
+        Ok(bundle)
+    }
+
+    /// Checks what the files must be like that disks are made of.
+    fn check_images(&self) -> Result<(), BundleError> {
+        for disk in self.manifest.partitions.iter().flat_map(|partition| &partition.disks) {
+            if let DiskSource::Image(name) = &disk.source
+                && let Err(reason) = check_image(self.file(name).map_or(0, <[u8]>::len) as u64)
+            {
+                return Err(BundleError::Manifest(ManifestError {
+                    file: MANIFEST.into(),
+                    line: disk.line,
+                    reason: alloc::format!("image: {name}: {reason}"),
+                }));
+            }
+        }
+        Ok(())
     }
 
     /// What is to be run.
@@ -148,6 +170,22 @@ mod tests {
             Bundle::open(&bytes).unwrap_err().to_string(),
             "partitions.toml:4: kernel: the archive has no file \"/vmlinuz\""
         );
+    }
+
+    #[test]
+    fn images_are_whole_sectors() {
+        let manifest = format!("{GOOD}[[partition.disk]]\nimage = \"root.img\"\n");
+        let open = |image: &[u8]| {
+            let mut writer = cpio::Writer::new();
+            writer.file(MANIFEST, 0o644, manifest.as_bytes()).unwrap();
+            writer.file("vmlinux", 0o644, b"kernel bytes").unwrap();
+            writer.file("root.img", 0o644, image).unwrap();
+            Bundle::open(&writer.finish()).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(open(&[1; 1024]), Ok(()));
+        assert_eq!(open(b"").unwrap_err(), "partitions.toml:6: image: root.img: it is empty");
+        let error = open(&[1; 1000]).unwrap_err();
+        assert_eq!(error, "partitions.toml:6: image: root.img: its size is not a multiple of 512 bytes");
     }
 
     #[test]

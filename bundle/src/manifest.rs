@@ -21,14 +21,28 @@
 //! huge-pages = false         # back the memory with 16M pages, which are not merged
 //! merge = true               # its pages may be merged with identical ones of other partitions that say so
 //!
+//! rng = false                # true: a source of random numbers (virtio-rng)
+//! balloon = false            # true: a device by which the guest gives memory back when asked to (virtio-balloon)
+//! second-console = false     # true: a console of virtio besides the one it always has
+//!
+//! [[partition.disk]]         # a disk of its own (virtio-blk), up to 8
+//! image = "root.img"         # either a file of the archive, of which the guest has a copy in memory that goes with it ...
+//! host = "disk0"             # ... or a disk of the host, by its serial number; each once in the whole manifest
+//! read-only = false
+//!
+//! [[partition.net]]          # a network card (virtio-net), up to 8
+//! mac = "52:54:00:00:01:00"  # its address; by default 52:54:00, the partition's number from 1, and the card's from 0
+//! network = "lan"            # the network it is on: all cards that name it, and for "lan" the host's
+//!
 //! [[partition.device]]       # a device of the host that it has to itself; any number of them
 //! pci = "0000:01:00.0"       # domain:bus:device.function, in hexadecimal; each device once in the whole manifest
 //! ```
 //! `name`, `memory` and `kernel` must be given, for one partition at least. The others default to what is shown, except for no
-//! limit, no initrd, an empty command line, any host CPU, no device, and the console on the first partition. Anything else is an
+//! limit, no initrd, an empty command line, any host CPU, no devices, and the console on the first partition. Anything else is an
 //! error that names the line.
 
-use crate::{PciAddress, Size};
+use crate::Size;
+use crate::devices::{Device, Disk, Net};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -111,25 +125,20 @@ pub struct Partition {
     pub huge_pages: bool,
     /// Whether its pages may be merged with identical ones of other partitions.
     pub merge: bool,
+    /// Whether it has a source of random numbers.
+    pub rng: bool,
+    /// Whether it has a memory balloon.
+    pub balloon: bool,
+    /// Whether it has a second console.
+    pub second_console: bool,
     /// The host's devices that it has to itself.
     pub devices: Vec<Device>,
+    /// Its disks; at most [`crate::MAX_DEVICES`].
+    pub disks: Vec<Disk>,
+    /// Its network cards; at most [`crate::MAX_DEVICES`].
+    pub nets: Vec<Net>,
     /// Where the manifest says this.
     pub lines: Lines,
-}
-
-/// One `[[partition.device]]`.
-#[derive(Debug, Clone, Copy, Eq)]
-pub struct Device {
-    /// The device.
-    pub pci: PciAddress,
-    /// The manifest's line, as in [`Lines`]: it does not count in comparisons.
-    pub line: usize,
-}
-
-impl PartialEq for Device {
-    fn eq(&self, other: &Self) -> bool {
-        self.pci == other.pci
-    }
 }
 
 /// The manifest's lines of a partition's values, counted from 1; 0 for what is not from a text. They are for messages about what
@@ -191,14 +200,19 @@ impl Partition {
             cmdline: String::new(),
             huge_pages: false,
             merge: true,
+            rng: false,
+            balloon: false,
+            second_console: false,
             devices: Vec::new(),
+            disks: Vec::new(),
+            nets: Vec::new(),
             lines: Lines::default(),
         }
     }
 }
 
 impl Manifest {
-    /// The manifest as text that [`Manifest::parse`] reads back. What is as it is by default is left out.
+    /// The manifest as text that [`Manifest::parse`] reads back. What is as it is by default is left out, but for cards' addresses.
     pub fn to_toml(&self) -> String {
         let mut text = self.hypervisor.to_toml();
         for partition in &self.partitions {
@@ -264,6 +278,17 @@ impl Partition {
         if self.merge != default.merge {
             line(&mut text, "merge", self.merge);
         }
+        if self.rng != default.rng {
+            line(&mut text, "rng", self.rng);
+        }
+        if self.balloon != default.balloon {
+            line(&mut text, "balloon", self.balloon);
+        }
+        if self.second_console != default.second_console {
+            line(&mut text, "second-console", self.second_console);
+        }
+        self.disks.iter().for_each(|disk| disk.to_toml(&mut text));
+        self.nets.iter().for_each(|net| net.to_toml(&mut text));
         for device in &self.devices {
             text.push_str("[[partition.device]]\n");
             line(&mut text, "pci", quoted(&device.pci.to_string()));
@@ -272,7 +297,7 @@ impl Partition {
     }
 }
 
-fn line(text: &mut String, key: &str, value: impl fmt::Display) {
+pub(crate) fn line(text: &mut String, key: &str, value: impl fmt::Display) {
     text.push_str(&format!("{key} = {value}\n"));
 }
 

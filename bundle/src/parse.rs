@@ -1,17 +1,20 @@
 //! Reading the manifest: from text to values that have been checked.
 
 use crate::manifest::{
-    DEFAULT_WEIGHT, Device, Hypervisor, Lines, MAX_CMDLINE, MAX_MEMORY, MAX_VCPUS, MAX_WEIGHT,
-    MEMORY_GRANULE, MIN_MEMORY, MIN_RESERVE, MONITOR, Manifest, ManifestError, Partition, quoted,
+    DEFAULT_WEIGHT, Hypervisor, Lines, MAX_CMDLINE, MAX_MEMORY, MAX_VCPUS, MAX_WEIGHT, MEMORY_GRANULE,
+    MIN_MEMORY, MIN_RESERVE, MONITOR, Manifest, ManifestError, Partition, quoted,
 };
-use crate::{PciAddress, Size, parse_size};
+use crate::{Size, parse_size};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use devices::{RawDevice, RawDisk, RawNet};
 use sched::{CpuSet, MAX_CPUS};
 use serde::Deserialize;
 use toml::Spanned;
+
+mod devices;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -50,13 +53,17 @@ struct RawPartition {
     huge_pages: bool,
     merge: Option<bool>,
     #[serde(default)]
+    rng: bool,
+    #[serde(default)]
+    balloon: bool,
+    #[serde(default)]
+    second_console: bool,
+    #[serde(default)]
     device: Vec<RawDevice>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawDevice {
-    pci: Spanned<String>,
+    #[serde(default)]
+    disk: Vec<Spanned<RawDisk>>,
+    #[serde(default)]
+    net: Vec<Spanned<RawNet>>,
 }
 
 /// Where in the text something is wrong, and what.
@@ -68,7 +75,7 @@ impl Manifest {
         Self::check(text, exists).map_err(|fault| error(file, text, fault))
     }
 
-    /// The text of the manifest named `file` with `rename` applied to every name of a kernel or an initrd. Nothing else changes and
+    /// The text of the manifest named `file` with `rename` applied to every name of a kernel, an initrd or an image. Nothing else changes and
     /// every line stays where it is, so that messages about the result are right about the original.
     pub fn rename_files(
         file: &str,
@@ -80,8 +87,7 @@ impl Manifest {
 
     fn replace(text: &str, mut rename: impl FnMut(&str) -> String) -> Result<String, Fault> {
         let raw = RawManifest::read(text)?;
-        let mut names: Vec<&Spanned<String>> =
-            raw.partition.iter().flat_map(|raw| [Some(&raw.kernel), raw.initrd.as_ref()]).flatten().collect();
+        let mut names: Vec<&Spanned<String>> = raw.partition.iter().flat_map(RawPartition::files).collect();
         names.sort_by_key(|name| name.span().start);
         let mut out = String::with_capacity(text.len());
         let mut copied = 0;
@@ -151,6 +157,12 @@ impl RawHypervisor {
 }
 
 impl RawPartition {
+    /// The names of its files.
+    fn files(&self) -> impl Iterator<Item = &Spanned<String>> {
+        let images = self.disk.iter().filter_map(|disk| disk.get_ref().image.as_ref());
+        [Some(&self.kernel), self.initrd.as_ref()].into_iter().flatten().chain(images)
+    }
+
     /// `others` are the partitions above it.
     fn check(
         self,
@@ -185,7 +197,12 @@ impl RawPartition {
             cmdline: self.cmdline.as_ref().map(cmdline).transpose()?.unwrap_or_default(),
             huge_pages: self.huge_pages,
             merge: self.merge.unwrap_or(true),
-            devices: devices(text, &self.device, others)?,
+            rng: self.rng,
+            balloon: self.balloon,
+            second_console: self.second_console,
+            devices: devices::devices(text, &self.device, others)?,
+            disks: devices::disks(text, &self.disk, exists, others)?,
+            nets: devices::nets(text, &self.net, others)?,
             lines,
         })
     }
@@ -241,23 +258,6 @@ fn size(key: &str, written: &Spanned<String>, least: u64, who: &str) -> Result<u
 /// What is wrong with a text, which the message repeats.
 fn wrong(key: &str, written: &Spanned<String>, reason: &dyn fmt::Display) -> Fault {
     (written.span().start, format!("{key}: \"{}\": {reason}", written.get_ref()))
-}
-
-/// A partition's devices: of the whole manifest, each only once.
-fn devices(text: &str, written: &[RawDevice], others: &[Partition]) -> Result<Vec<Device>, Fault> {
-    let mut devices: Vec<Device> = Vec::with_capacity(written.len());
-    for RawDevice { pci } in written {
-        let Some(address) = PciAddress::parse(pci.get_ref()) else {
-            return Err(wrong("pci", pci, &"not a device's address, as in 0000:01:00.0"));
-        };
-        let elsewhere = others.iter().flat_map(|other| &other.devices);
-        if let Some(other) = elsewhere.chain(&devices).find(|other| other.pci == address) {
-            let reason = format!("pci: {address} is given away in line {} already", other.line);
-            return Err((pci.span().start, reason));
-        }
-        devices.push(Device { pci: address, line: line_of(text, pci.span().start) });
-    }
-    Ok(devices)
 }
 
 /// A number between 1 and `most`.

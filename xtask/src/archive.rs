@@ -3,7 +3,7 @@
 //! The hypervisor makes the same checks and more. Here they come at once, and name files of this machine.
 
 use crate::{Failure, debian, shell};
-use bundle::{MANIFEST, Manifest, Partition, Size, cpio};
+use bundle::{Disk, DiskSource, MANIFEST, Manifest, Partition, Size, check_image, cpio};
 use std::fmt::Display;
 use std::path::{Component, Path, PathBuf};
 
@@ -48,6 +48,13 @@ pub fn for_manifest(path: &Path, host: Host) -> Result<Vec<u8>, Failure> {
             Wrong::Kernel(reason) => at(line, &format_args!("kernel: {reason}")),
             Wrong::Memory(reason) => at(partition.lines.memory, &format_args!("memory: {reason}")),
         })?;
+        for Disk { source, line, .. } in &partition.disks {
+            if let DiskSource::Image(name) = source {
+                let image =
+                    find_image(dir, name).map_err(|failure| within(&shown, *line, "image", failure))?;
+                files.add(name, &image);
+            }
+        }
     }
     let packed = Manifest::rename_files(&shown, &text, |name| files.packed_name(name)).map_err(usage)?;
     pack(&packed, &files.stored())
@@ -88,7 +95,7 @@ pub fn pack(manifest: &str, files: &[File<'_>]) -> Result<Vec<u8>, Failure> {
     const ROOM: u64 = 128 << 20;
     if archive.len() as u64 > ROOM {
         return Err(Failure::usage(format!(
-            "kernels and initrds are too large together: {} bytes, and firmware has room for {}",
+            "kernels, initrds and images are too large together: {} bytes, and firmware has room for {}",
             archive.len(),
             Size(ROOM)
         )));
@@ -125,6 +132,14 @@ fn find_kernel(dir: &Path, name: &str) -> Result<Vec<u8>, Failure> {
 fn find_initrd(dir: &Path, name: &str) -> Result<Vec<u8>, Failure> {
     let path = dir.join(name);
     if name == "shell" && !path.exists() { debian::initramfs(debian::SHELL, &[]) } else { shell::read(&path) }
+}
+
+/// The image of a disk.
+fn find_image(dir: &Path, name: &str) -> Result<Vec<u8>, Failure> {
+    let image = shell::read(&dir.join(name))?;
+    check_image(image.len() as u64)
+        .map_err(|reason| Failure::usage(format!("{}: {reason}", dir.join(name).display())))?;
+    Ok(image)
 }
 
 /// Checks what does not depend on the files. If it is wrong: the line, and why.
@@ -398,7 +413,39 @@ mod test {
         assert!(dir.pack().unwrap_err().starts_with("m.toml:3: memory: large: initrd"));
         let dir = Dir::new("archive-size", &format!("{}initrd = \"large\"\n", large("'a'", "1G")));
         dir.file("large", &vec![0; 128 << 20]);
-        assert!(dir.pack().unwrap_err().starts_with("m.toml: kernels and initrds are too large together: "));
+        assert!(
+            dir.pack()
+                .unwrap_err()
+                .starts_with("m.toml: kernels, initrds and images are too large together: ")
+        );
+    }
+
+    #[test]
+    fn images_of_disks() {
+        let disk = |image: &str| format!("[[partition.disk]]\nimage = \"{image}\"\n");
+        let second = GOOD.replace("\"a\"", "\"b\"");
+        let text = [GOOD, &disk("sub/disk"), &second, &disk("./sub/disk"), &disk("initrd")].concat();
+        let dir = Dir::new("images", &text);
+        dir.file("sub/disk", &[7; 4096]);
+        dir.file("initrd", &[8; 512]);
+        let archive = dir.pack().unwrap();
+        let entries: Vec<_> =
+            cpio::Reader::new(&archive).map(|entry| entry.unwrap().name.to_string()).collect();
+        assert_eq!(entries, [MANIFEST, "vmlinux", "sub/disk", "initrd"]);
+        let bundle = Bundle::open(&archive).unwrap();
+        let images: Vec<_> =
+            bundle.manifest().partitions.iter().map(|partition| &partition.disks[0].source).collect();
+        assert_eq!(images, [&DiskSource::Image("sub/disk".into()); 2]);
+        assert_eq!(bundle.file("sub/disk"), Some(&[7; 4096][..]));
+
+        refused("image-missing", &format!("{GOOD}{}", disk("none")), "m.toml:6: image: none: ");
+        let dir = Dir::new("image-odd", &format!("{GOOD}{}", disk("initrd")));
+        assert_eq!(
+            dir.pack().unwrap_err(),
+            "m.toml:6: image: initrd: its size is not a multiple of 512 bytes"
+        );
+        dir.file("initrd", b"");
+        assert_eq!(dir.pack().unwrap_err(), "m.toml:6: image: initrd: it is empty");
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 extern crate std;
 use super::*;
+use crate::{Device, Disk, DiskSource, Mac, Net, PciAddress};
+use std::vec;
 
 fn parse(text: &str) -> Result<Manifest, String> {
-    let exists = |name: &str| ["vmlinux", "initrd.img"].contains(&name);
+    let exists = |name: &str| ["vmlinux", "initrd.img", "root.img"].contains(&name);
     Manifest::parse("partitions.toml", text, exists).map_err(|error| error.to_string())
 }
 
@@ -20,6 +22,14 @@ fn fails(line: &str, reason: &str) {
 
 fn device(pci: &str) -> Device {
     Device { pci: PciAddress::parse(pci).unwrap(), line: 0 }
+}
+
+fn image(name: &str) -> Disk {
+    Disk::new(DiskSource::Image(name.into()))
+}
+
+fn host(serial: &str) -> Disk {
+    Disk::new(DiskSource::Host(serial.into()))
 }
 
 #[test]
@@ -38,7 +48,12 @@ fn defaults() {
         cmdline: String::new(),
         huge_pages: false,
         merge: true,
+        rng: false,
+        balloon: false,
+        second_console: false,
         devices: Vec::new(),
+        disks: Vec::new(),
+        nets: Vec::new(),
         lines: Lines::default(),
     };
     assert_eq!(manifest.partitions, [expected]);
@@ -62,11 +77,25 @@ fn writes_what_it_reads() {
         huge_pages: true,
         limit: Some(320 << 20),
         merge: false,
+        rng: true,
+        balloon: true,
+        second_console: true,
         devices: ["0000:01:00.0", "0001:ff:1f.7"].map(device).into(),
+        disks: vec![image("root.img"), Disk { read_only: true, ..host("disk0") }, host("disk1")],
+        nets: vec![Net::new(0, 0), Net { network: "dmz".into(), ..Net::new(7, 1) }],
         ..Partition::new("first", (1 << 30) + (64 << 10), "vmlinux")
     };
-    let second = Partition { name: "second".into(), initrd: None, devices: Vec::new(), ..first.clone() };
-    let third = Partition { name: "third".into(), devices: [device("0000:01:00.1")].into(), ..first.clone() };
+    let second = Partition {
+        name: "second".into(),
+        initrd: None,
+        devices: Vec::new(),
+        disks: vec![image("root.img")],
+        nets: vec![Net::new(1, 0)],
+        ..first.clone()
+    };
+    let third =
+        Partition { name: "third".into(), devices: [device("0000:01:00.1")].into(), ..second.clone() };
+    let third = Partition { nets: Vec::new(), ..third };
     let hypervisor =
         Hypervisor { console: Some("second".into()), core_scheduling: true, reserve: 16 << 20, merge: true };
     let manifest = Manifest { hypervisor, partitions: [first, second, third].into() };
@@ -99,6 +128,9 @@ fn each_error_names_its_line() {
     fails("cpus = 0", "invalid type");
     fails("start = \"yes\"", "invalid type");
     fails("huge-pages = 1", "invalid type");
+    fails("rng = 1", "invalid type");
+    fails("balloon = \"yes\"", "invalid type");
+    fails("second-console = 2", "invalid type");
     fails("initrd = \"none\"", "initrd: the archive has no file \"none\"");
     fails("cmdline = \"\\u0000\"", "NUL");
     fails(&format!("cmdline = \"{}\"", "x".repeat(MAX_CMDLINE + 1)), "longer than 2047");
@@ -216,17 +248,129 @@ fn devices_of_partitions() {
     }
 }
 
+/// What is said of `text`, in which `DISK` and `NET` stand for the headers of tables.
+fn refused(text: &str, expected: &str) {
+    let text = text.replace("DISK", "[[partition.disk]]\n").replace("NET", "[[partition.net]]\n");
+    let error = parse(&text).unwrap_err();
+    assert!(error.starts_with(&format!("partitions.toml:{expected}")), "{text}{error}");
+    assert!(!error.contains('\n'), "{error}");
+}
+
+#[test]
+fn disks() {
+    let text = format!(
+        "{GOOD}[[partition.disk]]\nimage = 'root.img'\nread-only = true\n[[partition.disk]]\nhost = 'disk-1'\n"
+    );
+    let found = &parse(&text).unwrap().partitions[0].disks;
+    assert_eq!(found[..], [Disk { read_only: true, ..image("root.img") }, host("disk-1")]);
+    assert_eq!(found.iter().map(|disk| disk.line).collect::<Vec<_>>(), [6, 9]);
+    // An image is only read: any number of partitions can start from it.
+    parse(&format!("{text}[[partition.disk]]\nimage = 'root.img'\n")).unwrap();
+
+    let other = GOOD.replace("\"a\"", "\"b\"");
+    let many = "DISKimage = 'root.img'\n".repeat(9);
+    for (disks, expected) in [
+        ("DISK", "5: disk: give it an image, or a disk of the host"),
+        ("DISKread-only = true", "5: disk: give it an image"),
+        ("DISKimage = 'root.img'\nhost = 'disk0'", "7: host: the disk has an image already"),
+        ("DISKhost = 'disk0'\nimage = 'root.img'", "6: host: the disk has an image already"),
+        ("DISKimage = 'none.img'", "6: image: the archive has no file \"none.img\""),
+        ("DISKimage = 5", "6: invalid type"),
+        ("DISKimage = 'root.img'\nread-only = 'no'", "7: invalid type"),
+        ("DISKimage = 'root.img'\nsize = '1G'", "7: unknown field `size`"),
+        ("DISKhost = ''", "6: host: \"\": not a disk's serial number: 1 to 20 letters"),
+        ("DISKhost = 'a disk'", "6: host: \"a disk\": not a disk's serial"),
+        ("DISKhost = '123456789012345678901'", "6: host: \"123456789012345678901\": not"),
+        ("DISKhost = 'disk0'\nDISKhost = 'disk0'", "8: host: \"disk0\" is given away in line 6 already"),
+        (&many, "21: a partition can have at most 8 disks"),
+    ] {
+        refused(&format!("{GOOD}{disks}"), expected);
+    }
+    refused(
+        &format!("{GOOD}DISKhost = 'disk0'\n{other}DISKhost = 'disk1'\nDISKhost = 'disk0'"),
+        "14: host: \"disk0\" is given away in line 6 already",
+    );
+    let eight = "[[partition.disk]]\nimage = 'root.img'\n".repeat(8);
+    assert_eq!(parse(&format!("{GOOD}{eight}")).unwrap().partitions[0].disks.len(), 8);
+}
+
+#[test]
+fn network_cards() {
+    let other = GOOD.replace("\"a\"", "\"b\"");
+    let text = format!(
+        "{other}{GOOD}[[partition.net]]\n[[partition.net]]\nnetwork='dmz'\nmac='52:54:00:AA:bb:01'\n[[partition.net]]\n"
+    );
+    let found = &parse(&text).unwrap().partitions[1].nets;
+    let mac = Mac([0x52, 0x54, 0, 0xaa, 0xbb, 1]);
+    assert_eq!(found[..], [Net::new(1, 0), Net { mac, network: "dmz".into(), line: 0 }, Net::new(1, 2)]);
+    assert_eq!(found.iter().map(|net| net.line).collect::<Vec<_>>(), [9, 12, 13]);
+    assert_eq!(found[0].mac.to_string(), "52:54:00:00:02:00");
+    assert_eq!(found[0].network, "lan");
+
+    let many = "NET".repeat(9);
+    for (nets, expected) in [
+        (
+            "NETmac = '52:54:00:00:01'",
+            "6: mac: \"52:54:00:00:01\": not a card's address, as in 52:54:00:00:01:00",
+        ),
+        ("NETmac = 'ff:ff:ff:ff:ff:ff'", "6: mac: \"ff:ff:ff:ff:ff:ff\": the address of a group"),
+        (
+            "NETmac = '53:54:00:00:01:00'",
+            "6: mac: \"53:54:00:00:01:00\": the address of a group: its first byte is odd",
+        ),
+        ("NETmac = '00:00:00:00:00:00'", "6: mac: \"00:00:00:00:00:00\": no card has this address"),
+        ("NETmac = 1", "6: invalid type"),
+        ("NETspeed = 1", "6: unknown field `speed`"),
+        ("NETnetwork = ''", "6: network: use 1 to 32 letters"),
+        ("NETnetwork = 'a b'", "6: network: use 1 to 32 letters"),
+        // The same as another one, or as what another one has by default.
+        (
+            "NETmac = '52:54:00:ff:00:0a'\nNETmac = '52:54:00:FF:00:0A'",
+            "8: mac: 52:54:00:ff:00:0a is the address of the card in line 6 already",
+        ),
+        (
+            "NETNETmac = '52:54:00:00:01:00'",
+            "7: mac: 52:54:00:00:01:00 is the address of the card in line 5 already",
+        ),
+        (
+            "NETmac = '52:54:00:00:01:01'\nNET",
+            "7: mac: 52:54:00:00:01:01 is the address of the card in line 6",
+        ),
+        (&many, "13: a partition can have at most 8 network cards"),
+    ] {
+        refused(&format!("{GOOD}{nets}"), expected);
+    }
+    refused(
+        &format!("{GOOD}NETmac = '52:54:00:00:02:00'\n{other}NET"),
+        "11: mac: 52:54:00:00:02:00 is the address of the card in line 6 already",
+    );
+}
+
+#[test]
+fn other_devices() {
+    let partition = |line: &str| parse(&format!("{GOOD}{line} = true\n")).unwrap().partitions[0].clone();
+    let default = Partition::new("a", 64 << 20, "vmlinux");
+    assert_eq!(partition("rng"), Partition { rng: true, ..default.clone() });
+    assert_eq!(partition("balloon"), Partition { balloon: true, ..default.clone() });
+    assert_eq!(partition("second-console"), Partition { second_console: true, ..default });
+}
+
 #[test]
 fn renames_files_in_place() {
     let text = "[[partition]]\nname = 'vmlinux' # vmlinux\nkernel = '../vmlinux' # ../vmlinux\nmemory = \"64M\"\n\
-                initrd=\"a\\u0062\"\n[[partition]]\nname='b'\nmemory='1G'\nkernel='keep'";
+                initrd=\"a\\u0062\"\n[[partition]]\nname='b'\nmemory='1G'\nkernel='keep'\n\
+                [[partition.disk]]\nimage='disks/a'\n[[partition.disk]]\nhost='disks/a'";
     let short = |name: &str| match name {
         "../vmlinux" => "new \"1\"".to_string(),
         "ab" => "new 2".to_string(),
         "keep" => "keep".to_string(),
+        "disks/a" => "a".to_string(),
         other => panic!("{other} is not a file"),
     };
-    let expected = text.replacen("'../vmlinux'", r#""new \"1\"""#, 1).replace("\"a\\u0062\"", "\"new 2\"");
+    let expected = text
+        .replacen("'../vmlinux'", r#""new \"1\"""#, 1)
+        .replace("\"a\\u0062\"", "\"new 2\"")
+        .replacen("'disks/a'", "\"a\"", 1);
     assert_eq!(Manifest::rename_files("m", text, short).unwrap(), expected);
 
     let long = text.replace("'keep'", "\"\"\"\nkeep\"\"\"");
