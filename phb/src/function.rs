@@ -57,10 +57,10 @@ pub struct Description {
 /// A PCI function.
 pub trait Function: Send {
     /// Reads 1, 2 or 4 bytes of configuration space, at a multiple of that.
-    fn config_read(&mut self, offset: u16, bytes: usize) -> u32;
+    fn config_read(&mut self, offset: u16, bytes: usize, bus: &dyn Bus) -> u32;
 
-    /// Writes them.
-    fn config_write(&mut self, offset: u16, bytes: usize, value: u32, bus: &dyn Bus);
+    /// Writes them. Like a store, it may leave something to do.
+    fn config_write(&mut self, offset: u16, bytes: usize, value: u32, bus: &dyn Bus) -> bool;
 
     /// The addresses on the bus that the function answers to by a base address register (0 to 5), if it is set and memory is on: where
     /// they start, and how many they are.
