@@ -1,8 +1,12 @@
 //! Split virtqueues (section 2.7), as the device sees them.
 
 use core::fmt;
+use core::sync::atomic::{Ordering, fence};
 
 use phb::{Bus, DmaError};
+
+use crate::chain::{Chain, Table};
+use crate::features;
 
 /// The driver has broken the rules: the device needs a reset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,43 +26,192 @@ impl From<DmaError> for Broken {
     }
 }
 
+/// Where the driver has put a queue, and how large it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Layout {
+    /// How many descriptors it has, a power of two.
+    pub size: u16,
+    /// The bus address of the descriptor table.
+    pub descriptors: u64,
+    /// The bus address of the available ring, which the driver writes.
+    pub available: u64,
+    /// The bus address of the used ring, which the device writes.
+    pub used: u64,
+}
+
 /// A virtqueue.
 #[derive(Clone, Debug, Default)]
-pub struct Queue {}
+pub struct Queue {
+    layout: Layout,
+    enabled: bool,
+    indirect: bool,
+    event_index: bool,
+    /// The driver's index as it was read last. Like all of the following, it counts buffers and wraps.
+    available: u16,
+    /// How many have been taken, and how many have been given back.
+    taken: u16,
+    used: u16,
+    /// `used` when the driver was last considered for an interrupt.
+    told: u16,
+    /// What `taken` was when a notification was last asked for; none while the driver need not notify.
+    asked: Option<u16>,
+    /// What the chains that are out take of memory, and the last one of these.
+    weight: usize,
+    last: usize,
+    /// How many have been given back since it was enabled.
+    completed: u64,
+}
 
-/// A chain of descriptors that the device has taken from a queue: first what it may read, then what it may write. Any number of chains
-/// may be out at a time, and they come back in any order.
-#[derive(Clone, Debug)]
-pub struct Chain {}
+/// Takes no more chains while those that are out have so many descriptors together: a driver may have `size` chains of `size` descriptors
+/// each out at a time, with indirect tables.
+const HEAVY: usize = 2048;
+
+/// The flag in either ring: no interrupt, no notification.
+const QUIET: u16 = 1;
 
 impl Queue {
-    /// Takes the next chain; none if there is none.
-    pub fn take(&mut self, _bus: &dyn Bus) -> Result<Option<Chain>, Broken> {
-        Ok(None)
+    /// The driver has enabled the queue. From here on it is where it was then.
+    pub fn enable(&mut self, layout: Layout, negotiated: u64) -> Result<(), Broken> {
+        let Layout { size, descriptors, available, used } = layout;
+        let size_ok = size.is_power_of_two() && size <= 1 << 15;
+        // Each area ends with the word of the event index.
+        let bytes = u64::from(size) * 16 + 6;
+        let fits = [descriptors, available, used].iter().all(|at| at.checked_add(bytes).is_some());
+        let aligned = descriptors.is_multiple_of(16) && available.is_multiple_of(2) && used.is_multiple_of(4);
+        if !size_ok || !fits || !aligned {
+            return Err(Broken("a queue's place or size is wrong"));
+        }
+        let has = |feature| negotiated & feature != 0;
+        let (indirect, event_index) = (has(features::INDIRECT), has(features::EVENT_INDEX));
+        // The rings are as the driver has made them, empty: it notifies of the first buffer.
+        *self = Queue { layout, enabled: true, indirect, event_index, asked: Some(0), ..Queue::default() };
+        Ok(())
     }
 
-    /// Puts the last chain that was taken back: there is no use for it now.
-    pub fn put_back(&mut self) {}
+    /// Whether the driver has enabled it.
+    pub fn enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// How many descriptors it has, 0 if it is not enabled, and how many chains have been given back.
+    pub fn figures(&self) -> (u16, u64) {
+        (self.layout.size, self.completed)
+    }
+
+    /// Takes the next chain; none if there is none, or if very much is out: then there may be more once a chain has been given back.
+    /// If there is none, the driver notifies of the next one.
+    pub fn take(&mut self, bus: &dyn Bus) -> Result<Option<Chain>, Broken> {
+        if !self.enabled || self.weight >= HEAVY || !self.has_next(bus)? {
+            return Ok(None);
+        }
+        let head = read(self.layout.available + 4 + 2 * self.slot(self.taken), bus)?;
+        let table = Table { at: self.layout.descriptors, entries: self.layout.size.into() };
+        let chain = Chain::walk(table, head, self.layout.size, self.indirect, bus)?;
+        self.taken = self.taken.wrapping_add(1);
+        self.last = chain.weight();
+        self.weight += self.last;
+        Ok(Some(chain))
+    }
+
+    /// Puts the last chain that was taken back: there is no use for it now. It is the next to be taken.
+    pub fn put_back(&mut self) {
+        if self.last != 0 {
+            self.taken = self.taken.wrapping_sub(1);
+            self.weight -= core::mem::take(&mut self.last);
+        }
+    }
 
     /// Gives a chain back to the driver, with so many bytes written to it from its first one on.
-    pub fn complete(&mut self, _chain: Chain, _written: u32, _bus: &dyn Bus) -> Result<(), Broken> {
+    pub fn complete(&mut self, chain: Chain, written: u32, bus: &dyn Bus) -> Result<(), Broken> {
+        if self.used == self.taken {
+            return Ok(());
+        }
+        self.weight = self.weight.saturating_sub(chain.weight());
+        self.last = 0;
+        let element = u64::from(chain.head) | u64::from(written) << 32;
+        bus.write(self.layout.used + 4 + 8 * self.slot(self.used), &element.to_le_bytes())?;
+        // Who sees the index sees the element, and what was written to the buffers.
+        fence(Ordering::Release);
+        self.used = self.used.wrapping_add(1);
+        self.completed += 1;
+        Ok(bus.write(self.layout.used + 2, &self.used.to_le_bytes())?)
+    }
+
+    /// Whether the driver wants an interrupt for what has been given back since this was last asked.
+    pub fn wants_interrupt(&mut self, bus: &dyn Bus) -> Result<bool, Broken> {
+        let since = self.used.wrapping_sub(core::mem::replace(&mut self.told, self.used));
+        if since == 0 {
+            return Ok(false);
+        }
+        // The index before the driver's wish: it changes that, and then looks at the index.
+        fence(Ordering::SeqCst);
+        if !self.event_index {
+            return Ok(read(self.layout.available, bus)? & QUIET == 0);
+        }
+        let event = read(self.layout.available + 4 + 2 * u64::from(self.layout.size), bus)?;
+        Ok(self.used.wrapping_sub(event).wrapping_sub(1) < since)
+    }
+
+    fn has_next(&mut self, bus: &dyn Bus) -> Result<bool, Broken> {
+        if self.available == self.taken {
+            self.look(bus)?;
+        }
+        if self.available == self.taken {
+            self.ask(bus)?;
+            // The wish before the index: the driver changes that, and then looks for the wish.
+            fence(Ordering::SeqCst);
+            self.look(bus)?;
+        }
+        if self.available == self.taken {
+            return Ok(false);
+        }
+        self.ask_no_more(bus)?;
+        Ok(true)
+    }
+
+    /// Reads how many buffers the driver has made available.
+    fn look(&mut self, bus: &dyn Bus) -> Result<(), Broken> {
+        let available = read(self.layout.available + 2, bus)?;
+        // The ring before the index would be too early.
+        fence(Ordering::Acquire);
+        let ahead = available.wrapping_sub(self.used);
+        if ahead > self.layout.size || ahead < self.available.wrapping_sub(self.used) {
+            return Err(Broken("the index of available buffers jumps"));
+        }
+        self.available = available;
         Ok(())
+    }
+
+    /// Asks the driver to notify of the next buffer.
+    fn ask(&mut self, bus: &dyn Bus) -> Result<(), Broken> {
+        if self.asked == Some(self.taken) {
+            return Ok(());
+        }
+        if self.event_index {
+            let event = self.layout.used + 4 + 8 * u64::from(self.layout.size);
+            bus.write(event, &self.taken.to_le_bytes())?;
+        } else if self.asked.is_none() {
+            bus.write(self.layout.used, &0u16.to_le_bytes())?;
+        }
+        self.asked = Some(self.taken);
+        Ok(())
+    }
+
+    /// While there are buffers, the driver need not notify. With an event index it does not, once it is past that.
+    fn ask_no_more(&mut self, bus: &dyn Bus) -> Result<(), Broken> {
+        if !self.event_index && self.asked.take().is_some() {
+            bus.write(self.layout.used, &QUIET.to_le_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn slot(&self, count: u16) -> u64 {
+        u64::from(count & (self.layout.size - 1))
     }
 }
 
-impl Chain {
-    /// How many bytes the device may read, and how many it may write.
-    pub fn lengths(&self) -> (u64, u64) {
-        (0, 0)
-    }
-
-    /// Reads from its readable part, from `offset` on; fewer bytes if it ends.
-    pub fn read(&self, _offset: u64, _to: &mut [u8], _bus: &dyn Bus) -> Result<usize, Broken> {
-        Ok(0)
-    }
-
-    /// Writes to its writable part, likewise.
-    pub fn write(&self, _offset: u64, _from: &[u8], _bus: &dyn Bus) -> Result<usize, Broken> {
-        Ok(0)
-    }
+fn read(at: u64, bus: &dyn Bus) -> Result<u16, Broken> {
+    let mut raw = [0; 2];
+    bus.read(at, &mut raw)?;
+    Ok(u16::from_le_bytes(raw))
 }
