@@ -18,6 +18,7 @@ mod memory;
 mod merge;
 mod mmu;
 mod monitor;
+mod network;
 mod opal;
 mod partition;
 mod partitions;

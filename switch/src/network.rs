@@ -1,5 +1,6 @@
 //! A network: the ports that are connected, and who of them gets a frame.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -46,14 +47,21 @@ pub struct Network {
     members: Mutex<Arc<Members>>,
     /// How long an address that was seen at a port is remembered.
     age: u64,
+    clock: Box<dyn Fn() -> u64 + Send + Sync>,
     made_up: AtomicU32,
 }
 
 impl Network {
-    /// Without ports. An address that was seen at a port and was silent for `age` is forgotten, in the unit of the times that are given to
-    /// [`Port::send`](crate::Port::send).
-    pub fn new(name: &str, age: u64) -> Arc<Network> {
-        Arc::new(Network { name: name.into(), members: Mutex::default(), age, made_up: AtomicU32::new(0) })
+    /// Without ports. An address that was seen at a port and was silent for `age` of the clock is forgotten.
+    pub fn new(name: &str, age: u64, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Arc<Network> {
+        let clock = Box::new(clock);
+        Arc::new(Network {
+            name: name.into(),
+            members: Mutex::default(),
+            age,
+            clock,
+            made_up: AtomicU32::new(0),
+        })
     }
 
     /// What it is called.
@@ -105,13 +113,7 @@ impl Network {
     }
 
     /// Hands a frame out to who is to have it; false if it may not be sent by this port.
-    pub(crate) fn forward(
-        &self,
-        from: &Arc<Member>,
-        frame: &[u8],
-        partial: Option<Partial>,
-        now: u64,
-    ) -> bool {
+    pub(crate) fn forward(&self, from: &Arc<Member>, frame: &[u8], partial: Option<Partial>) -> bool {
         let Some((to, source)) = Mac::of_frame(frame) else { return false };
         let members = self.members();
         let owner = |mac: Mac| {
@@ -123,7 +125,7 @@ impl Network {
             Sources::Own(_) => {}
             Sources::Any if source.is_group() || owner(source).is_some() => return false,
             Sources::Any => {
-                if from.learn(source, now) {
+                if from.learn(source, (self.clock)()) {
                     let others = members.any.iter().filter(|other| !Arc::ptr_eq(other, from));
                     others.for_each(|other| other.forget(source));
                 }
@@ -138,10 +140,12 @@ impl Network {
             members.own.iter().map(|(_, member)| member).chain(&members.any).for_each(put);
         } else if let Some(member) = owner(to) {
             put(member);
-        } else if let Some(member) = members.any.iter().find(|member| member.knows(to, now)) {
-            put(member);
-        } else {
-            members.any.iter().for_each(put);
+        } else if !members.any.is_empty() {
+            let now = (self.clock)();
+            match members.any.iter().find(|member| member.knows(to, now)) {
+                Some(member) => put(member),
+                None => members.any.iter().for_each(put),
+            }
         }
         true
     }

@@ -173,10 +173,10 @@ impl Port {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// Sends a frame. `now` is the time, by which addresses are forgotten.
-    pub fn send(&self, frame: &[u8], partial: Option<Partial>, now: u64) {
+    /// Sends a frame.
+    pub fn send(&self, frame: &[u8], partial: Option<Partial>) {
         let counts = &self.member.counts;
-        if self.is_connected() && self.network.forward(&self.member, frame, partial, now) {
+        if self.is_connected() && self.network.forward(&self.member, frame, partial) {
             count(&counts.sent, 1);
             count(&counts.sent_bytes, frame.len() as u64);
         } else {
