@@ -7,7 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 previous=
 for argument in "$@"; do
 	case $previous in
-	--machine | --smp | --memory | --kernel | --initrd | --append | --manifest | --guest-memory | --vcpus | --timeout)
+	--machine | --smp | --memory | --kernel | --initrd | --append | --manifest | --guest-memory | --vcpus | --timeout | --disk)
 		previous=
 		continue
 		;;

@@ -8,6 +8,7 @@ mod archive;
 mod bench;
 mod case;
 mod debian;
+mod devices;
 mod options;
 mod profile;
 mod qemu;

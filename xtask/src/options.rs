@@ -1,6 +1,6 @@
 //! The options of `cargo xtask run`.
 
-use crate::{Failure, archive};
+use crate::{Failure, archive, devices};
 use bundle::{MAX_CMDLINE, MAX_MEMORY, MAX_VCPUS, MEMORY_GRANULE, MIN_MEMORY, Size, parse_size};
 use std::ffi::OsString;
 use std::fmt;
@@ -18,6 +18,10 @@ pub struct Options {
     pub smp: Smp,
     pub memory: u64,
     pub guests: Guests,
+    /// Files that are the host's disks.
+    pub disks: Vec<PathBuf>,
+    /// The host has a network card.
+    pub net: bool,
     pub icount: bool,
     pub timeout: Option<Duration>,
     pub gdb: bool,
@@ -74,6 +78,8 @@ impl Default for Options {
             smp: Smp { cpus: 1, threads: 1 },
             memory: 2 << 30,
             guests: Guests::One(Guest::default()),
+            disks: Vec::new(),
+            net: false,
             icount: false,
             timeout: None,
             gdb: false,
@@ -128,6 +134,8 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Option<Options>, Failure> {
             Long("vcpus") => {
                 guest.get_or_insert_default().vcpus = count("--vcpus", &parser.value()?.string()?, MAX_VCPUS)?
             }
+            Long("disk") => options.disks.push(parser.value()?.into()),
+            Long("net") => options.net = true,
             Long("icount") => options.icount = true,
             Long("timeout") => options.timeout = Some(seconds(&parser.value()?.string()?)?),
             Long("gdb") => options.gdb = true,
@@ -173,6 +181,9 @@ impl Options {
         }
         if !self.smp.cpus.is_multiple_of(self.smp.threads) {
             return fail(format!("--smp {}: {} do not make whole cores", self.smp, self.smp.cpus));
+        }
+        if self.disks.len() > devices::MAX_DISKS {
+            return fail(format!("--disk: the machine has room for {} of them", devices::MAX_DISKS));
         }
         match &self.guests {
             Guests::Manifest(_) => Ok(()),
@@ -262,7 +273,7 @@ mod test {
     #[test]
     fn everything() {
         let line = "--machine powernv8 --smp 16,threads=8 --memory 4G --kernel a --initrd none --append x \
-                    --guest-memory 1G --vcpus 2 --icount --timeout 1.5 --gdb -- -append y --help -- z";
+                    --guest-memory 1G --vcpus 2 --disk d --net --disk e --icount --timeout 1.5 --gdb -- -append y --help -- z";
         let expected = Options {
             machine: Machine::PowerNv8,
             smp: Smp { cpus: 16, threads: 8 },
@@ -274,6 +285,8 @@ mod test {
                 memory: 1 << 30,
                 vcpus: 2,
             }),
+            disks: vec!["d".into(), "e".into()],
+            net: true,
             icount: true,
             timeout: Some(Duration::from_millis(1500)),
             gdb: true,
@@ -292,6 +305,8 @@ mod test {
                 assert!(message.starts_with("--manifest says what runs: "), "{message}");
             }
         }
+        let options = parse("--manifest m --disk d --net").unwrap().unwrap();
+        assert_eq!((options.disks.len(), options.net), (1, true));
         assert_eq!(parse("--manifest").unwrap_err(), "missing argument for option '--manifest' (try --help)");
     }
 
@@ -301,6 +316,12 @@ mod test {
             ("--bogus", "invalid option '--bogus' (try --help)"),
             ("-x", "invalid option '-x' (try --help)"),
             ("vmlinux", "'vmlinux' is not an option: what is for QEMU comes after -- (try --help)"),
+            ("--disk", "missing argument for option '--disk' (try --help)"),
+            ("--net=x", "unexpected argument for option '--net': \"x\" (try --help)"),
+            (
+                "--disk a --disk b --disk c --disk d --disk e --disk f --disk g",
+                "--disk: the machine has room for 6 of them",
+            ),
             ("--kernel", "missing argument for option '--kernel' (try --help)"),
             ("--machine powernv7", "--machine powernv7: there is powernv8, powernv9, powernv10"),
             ("--memory 0", "--memory 0: the machine needs at least 1G"),

@@ -3,7 +3,7 @@
 use crate::options::{Guest, Guests, HELP, Initrd, Options, parse};
 use crate::qemu::{self, Event, LastLine};
 use crate::toolchain::{Variant, build_kernel};
-use crate::{Failure, archive, debian, shell, status};
+use crate::{Failure, archive, debian, devices, shell, status};
 use bundle::{Partition, Size};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
@@ -18,12 +18,13 @@ pub fn main(arguments: Vec<OsString>) -> Result<u8, Failure> {
         print!("{HELP}");
         return Ok(0);
     };
+    options.disks.iter().try_for_each(|path| devices::check_disk(path))?;
     let archive = match &options.guests {
         Guests::Manifest(path) => {
             let host = archive::Host { memory: options.memory, cpus: options.smp.cpus };
             archive::for_manifest(path, host)?
         }
-        Guests::One(guest) => single(guest)?,
+        Guests::One(guest) => single(guest, &options)?,
     };
     let image = build_kernel(Variant::Plain)?;
     let file = Temporary::new("run", &archive)?;
@@ -31,7 +32,7 @@ pub fn main(arguments: Vec<OsString>) -> Result<u8, Failure> {
 }
 
 /// The boot archive for the guest of the options.
-fn single(guest: &Guest) -> Result<Vec<u8>, Failure> {
+fn single(guest: &Guest, options: &Options) -> Result<Vec<u8>, Failure> {
     let path = match &guest.kernel {
         Some(path) => path.clone(),
         None => debian::kernel(debian::Suite::Stable)?,
@@ -46,6 +47,8 @@ fn single(guest: &Guest) -> Result<Vec<u8>, Failure> {
         vcpus: guest.vcpus,
         initrd: initrd.is_some().then(|| "initrd".into()),
         cmdline: guest.append.clone(),
+        disks: devices::disks(options),
+        nets: devices::nets(options),
         ..Partition::new("guest", guest.memory, "kernel")
     };
     let initrd = initrd.as_ref().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
@@ -92,6 +95,7 @@ impl Drop for Temporary {
 fn execute(options: &Options, image: &Path, archive: Temporary) -> Result<u8, Failure> {
     let terminal = std::io::stdin().is_terminal();
     let mut command = qemu_command(options, image, archive.path(), terminal);
+    command.args(devices::arguments(options));
     command.args(&options.qemu);
     if options.gdb {
         command.args(["-s", "-S"]);
