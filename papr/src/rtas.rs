@@ -64,7 +64,7 @@ impl RtasStatus {
 }
 
 macro_rules! services {
-    ($($name:ident = $token:literal, $text:literal, $args:pat, $rets:literal;)*) => {
+    ($($name:ident = $token:literal, $text:literal, $args:pat, $($rets:literal)|+;)*) => {
         /// A call that exists. The number is its token.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[allow(missing_docs)] // the names are PAPR's own
@@ -89,7 +89,7 @@ macro_rules! services {
 
             /// Does it take that many arguments and results?
             pub const fn takes(self, nargs: usize, nret: usize) -> bool {
-                match self { $(Service::$name => matches!(nargs, $args) && nret == $rets,)* }
+                match self { $(Service::$name => matches!(nargs, $args) && matches!(nret, $($rets)|+),)* }
             }
         }
     };
@@ -115,12 +115,27 @@ services! {
     CheckException = 16, "check-exception", 6 | 7, 1;
     GetSensorState = 17, "get-sensor-state", 2, 2;
     SetIndicator = 18, "set-indicator", 3, 1;
+    ReadPciConfig = 32, "read-pci-config", 2, 2;
+    WritePciConfig = 33, "write-pci-config", 3, 1;
+    IbmReadPciConfig = 34, "ibm,read-pci-config", 4, 2;
+    IbmWritePciConfig = 35, "ibm,write-pci-config", 5, 1;
+    ChangeMsi = 36, "ibm,change-msi", 6, 3 | 4;
+    QueryInterruptSource = 37, "ibm,query-interrupt-source-number", 4, 3;
+    QueryDmaWindow = 38, "ibm,query-pe-dma-window", 3, 5 | 6;
+    CreateDmaWindow = 39, "ibm,create-pe-dma-window", 5, 4;
+    RemoveDmaWindow = 40, "ibm,remove-pe-dma-window", 1, 1;
+    ResetDmaWindows = 41, "ibm,reset-pe-dma-windows", 3, 1;
 }
 
 impl Service {
     /// Its number.
     pub const fn token(self) -> u32 {
         self as u32
+    }
+
+    /// Is it about a PCI host bridge? Only partitions that have one are told of it.
+    pub const fn is_pci(self) -> bool {
+        self.token() >= Service::ReadPciConfig.token()
     }
 }
 
@@ -155,6 +170,9 @@ pub struct Entitlement {
     pub uuid: Option<[u8; 16]>,
 }
 
+/// The most results of a call about a PCI host bridge, behind the status.
+pub const PCI_RESULTS: usize = 5;
+
 /// What RTAS needs of the hypervisor, for the calling partition.
 pub trait Platform {
     /// The partition's clock: nanoseconds since 1970-01-01 00:00 UTC (see [`PartitionClock`]).
@@ -179,6 +197,8 @@ pub trait Platform {
     fn int_off(&mut self, source: u32) -> Result<(), xics::Error>;
     /// `ibm,int-on`.
     fn int_on(&mut self, source: u32) -> Result<(), xics::Error>;
+    /// A call about a PCI host bridge, with as many results as are wanted behind the status.
+    fn pci(&mut self, service: Service, args: &[u32], results: usize) -> (RtasStatus, [u32; PCI_RESULTS]);
 }
 
 /// Why a buffer is not an RTAS call: H_PARAMETER, and nothing is written.
@@ -343,6 +363,19 @@ pub fn dispatch(call: &Call, platform: &mut impl Platform) -> Answer {
         Service::IntOn => done(platform.int_on(a)),
         Service::EventScan | Service::CheckException => status(RtasStatus::NO_EVENT),
         Service::GetSensorState | Service::SetIndicator => status(RtasStatus::PARAMETER),
+        Service::ReadPciConfig
+        | Service::WritePciConfig
+        | Service::IbmReadPciConfig
+        | Service::IbmWritePciConfig
+        | Service::ChangeMsi
+        | Service::QueryInterruptSource
+        | Service::QueryDmaWindow
+        | Service::CreateDmaWindow
+        | Service::RemoveDmaWindow
+        | Service::ResetDmaWindows => {
+            let (done, results) = platform.pci(service, call.args(), call.nret.saturating_sub(1));
+            call.answer(done, &results)
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod cpu;
 mod devices;
+mod pci;
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -20,6 +21,7 @@ use crate::identity::{self, IdentityPage};
 use crate::rtas::Service;
 
 pub use devices::{DEVICE_COMPATIBLE, DeviceConfig, DeviceRange};
+pub use pci::{BusRange, FunctionConfig, HostBridgeConfig, Memory};
 
 /// The `phandle` of the interrupt controller.
 const XICS_PHANDLE: u32 = 0x1111;
@@ -35,7 +37,8 @@ pub const FIRST_VTY: u32 = 0x7100_0000;
 /// - `hcall-splpar`: H_REGISTER_VPA, H_CEDE, H_CONFER, H_PROD; `hcall-join`: H_JOIN; `hcall-set-mode`: H_SET_MODE
 /// - `hcall-debug`: H_LOGICAL_CI_LOAD and its kin
 ///
-/// H_RANDOM has no name here but a node: see [`GuestConfig::random`]. `hcall-hpt-resize` is for [`GuestConfig::hpt_resize`].
+/// H_RANDOM has no name here but a node: see [`GuestConfig::random`]. `hcall-hpt-resize` is for [`GuestConfig::hpt_resize`]; what
+/// [`HYPERTAS_PCI`] has, for [`GuestConfig::pci`].
 pub const HYPERTAS: &[&str] = &[
     "hcall-pft",
     "hcall-term",
@@ -49,6 +52,9 @@ pub const HYPERTAS: &[&str] = &[
     "hcall-copy",
     "hcall-debug",
 ];
+
+/// H_GET_TCE, H_PUT_TCE; H_PUT_TCE_INDIRECT, H_STUFF_TCE.
+pub const HYPERTAS_PCI: &[&str] = &["hcall-tce", "hcall-multi-tce"];
 
 /// A console of the partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,6 +120,8 @@ pub struct GuestConfig<'a> {
     pub vtys: &'a [VtyConfig],
     /// The host's devices that it has to itself.
     pub devices: &'a [DeviceConfig],
+    /// Its PCI host bridge.
+    pub pci: Option<&'a HostBridgeConfig>,
 }
 
 /// Why there is no tree.
@@ -187,15 +195,39 @@ pub fn build(c: &GuestConfig) -> Result<Vec<u8>, Error> {
     interrupt_controller(&mut w, c)?;
     vdevice(&mut w, c)?;
     devices::devices(&mut w, c.devices)?;
-    rtas(&mut w, c)?;
+    if let Some(bridge) = c.pci {
+        pci::host_bridge(&mut w, bridge)?;
+    }
     if c.random {
         platform_facilities(&mut w)?;
     }
     if let Some(page) = c.identity {
         identity(&mut w, page)?;
     }
+    rtas(&mut w, c)?;
     w.end_node(root)?;
-    Ok(w.finish()?)
+    let mut tree = w.finish()?;
+    if c.pci.is_some() {
+        lengthen_last_name(&mut tree, &LONG_NAME[LONGEST_NAME..]);
+    }
+    Ok(tree)
+}
+
+/// What the writer takes for a property's name.
+const LONGEST_NAME: usize = 31;
+/// The one name that is longer than the standard allows.
+const LONG_NAME: &str = Service::QueryInterruptSource.name();
+
+/// Adds to the name of a property that has come last, in the header's length of the tree and of its names, too: these are at the end.
+fn lengthen_last_name(tree: &mut Vec<u8>, by: &str) {
+    tree.pop();
+    tree.extend_from_slice(by.as_bytes());
+    tree.push(0);
+    for field in [4, 32] {
+        if let Some(cell) = tree.get_mut(field..).and_then(|rest| rest.first_chunk_mut::<4>()) {
+            *cell = (u32::from_be_bytes(*cell) + by.len() as u32).to_be_bytes();
+        }
+    }
 }
 
 fn check(c: &GuestConfig) -> Result<(), Error> {
@@ -322,7 +354,8 @@ fn rtas(w: &mut FdtWriter, c: &GuestConfig) -> Result<(), Error> {
     let base = c.rtas_base as u32;
     let node = w.begin_node("rtas")?;
     let resize = c.hpt_resize.then_some("hcall-hpt-resize");
-    let functions = HYPERTAS.iter().copied().chain(resize).map(String::from).collect();
+    let pci = c.pci.map_or(&[][..], |_| HYPERTAS_PCI).iter().copied();
+    let functions = HYPERTAS.iter().copied().chain(resize).chain(pci).map(String::from).collect();
     w.property_string_list("ibm,hypertas-functions", functions)?;
     w.property_u32("linux,rtas-base", base)?;
     w.property_u32("linux,rtas-entry", base)?;
@@ -332,8 +365,14 @@ fn rtas(w: &mut FdtWriter, c: &GuestConfig) -> Result<(), Error> {
     w.property_u32("rtas-event-scan-rate", 1)?;
     // ibm,os-term returns.
     w.property_null("ibm,extended-os-term")?;
-    for service in Service::ALL {
+    let long = Service::QueryInterruptSource;
+    let told = |service: &&Service| **service != long && (c.pci.is_some() || !service.is_pci());
+    for service in Service::ALL.iter().filter(told) {
         w.property_u32(service.name(), service.token())?;
+    }
+    if c.pci.is_some() {
+        // The last name of all.
+        w.property_u32(&LONG_NAME[..LONGEST_NAME], long.token())?;
     }
     Ok(w.end_node(node)?)
 }

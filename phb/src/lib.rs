@@ -5,12 +5,28 @@
 
 extern crate alloc;
 
+mod bridge;
 mod config;
+mod dma;
+mod firmware;
 mod function;
+pub mod layout;
+mod messages;
 mod msix;
+mod port;
+mod rtas;
+pub mod tce;
+#[cfg(test)]
+mod tests;
+mod tree;
 
+pub use bridge::HostBridge;
 pub use config::{CONFIG_BYTES, Config, Identity, Width, command, offset};
+pub use dma::MOST_ENTRIES;
 pub use function::{Bus, Description, DmaError, Doorbell, Function};
+pub use port::Host;
 
+/// Capability ID of MSI.
+pub const MSI_CAPABILITY: u8 = 0x05;
 /// Capability ID of MSI-X.
 pub const MSIX_CAPABILITY: u8 = 0x11;

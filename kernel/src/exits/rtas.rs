@@ -1,7 +1,10 @@
 //! H_RTAS: the run-time services, on behalf of [`papr::rtas`].
 
 use paging::Error;
-use papr::rtas::{Action, Call, CpuState, Entitlement, MAX_BYTES, Platform, Service, StartError, dispatch};
+use papr::rtas::{
+    Action, Call, CpuState, Entitlement, MAX_BYTES, PCI_RESULTS, Platform, RtasStatus, Service, StartError,
+    dispatch,
+};
 use papr::xics;
 use power::{GuestReal, Status};
 
@@ -106,5 +109,9 @@ impl Platform for Services<'_> {
 
     fn int_on(&mut self, source: u32) -> Result<(), xics::Error> {
         self.0.core().xics.int_on(source).map(|kick| self.0.kick(kick))
+    }
+
+    fn pci(&mut self, _service: Service, _args: &[u32], _results: usize) -> (RtasStatus, [u32; PCI_RESULTS]) {
+        (RtasStatus::PARAMETER, [0; PCI_RESULTS])
     }
 }

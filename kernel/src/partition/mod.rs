@@ -407,6 +407,7 @@ impl Partition {
             initrd: initrd.or(self.image.initrd.as_ref().map(|_| (0, 0))),
             rtas_base,
             devices: &self.devices.describe(),
+            pci: None,
             vtys: &[VtyConfig { unit: FIRST_VTY, source: VTY_SOURCE, level: true }],
         })
         .map_err(|error| format!("partition {}: device tree: {error}", self.name))

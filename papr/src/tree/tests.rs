@@ -35,6 +35,7 @@ fn config() -> GuestConfig<'static> {
         rtas_base: 0x1fff_0000,
         vtys: VTYS,
         devices: &[],
+        pci: None,
     }
 }
 
@@ -195,7 +196,9 @@ fn rtas_lists_every_service() {
     with(&config(), |t| {
         let rtas = t.find_node("/rtas").unwrap();
         for service in Service::ALL {
-            assert_eq!(cells(rtas, service.name()), [service.token()]);
+            let told = rtas.property(service.name()).is_some();
+            assert_eq!(told, !service.is_pci(), "{}", service.name());
+            assert!(!told || cells(rtas, service.name()) == [service.token()]);
         }
         assert_eq!(cells(rtas, "linux,rtas-base"), [0x1fff_0000]);
         assert_eq!(cells(rtas, "linux,rtas-entry"), [0x1fff_0000]);
@@ -307,4 +310,59 @@ fn devices_of_the_host() {
         assert_eq!(cells(t.find_node("/device@c000200000").unwrap(), "reg"), [0xc0, 2 << 20, 0, 1 << 20]);
     });
     with(&config(), |t| assert!(t.all_nodes().all(|n| !n.name.starts_with("device@"))));
+}
+
+#[test]
+fn a_host_bridge_and_its_functions() {
+    let memory = |bar, wide, bus, bytes| Memory { bar, wide, prefetchable: wide, bus, bytes };
+    let function = FunctionConfig {
+        slot: 1,
+        vendor: 0x1af4,
+        device: 0x1041,
+        subsystem_vendor: 0x1af4,
+        subsystem: 0x1100,
+        class: 0x02_0000,
+        revision: 1,
+        pin: 1,
+        messages: (0, 4),
+        memory: vec![memory(1, false, 0x8000_0000, 4096), memory(4, true, 0xf1_0000_0000, 16384)],
+    };
+    let ranges = vec![BusRange { wide: false, bus: 0x8000_0000, real: 0xf0_8000_0000, bytes: 1 << 31 }];
+    let window = (0x8000_0000, 0, 1 << 30);
+    let functions = vec![function];
+    let bridge = HostBridgeConfig {
+        unit: 0x0800_0000_2000_0000,
+        ranges,
+        lines: (0x1002, 4),
+        messages: 128,
+        window,
+        functions,
+    };
+    with(&GuestConfig { pci: Some(&bridge), ..config() }, |t| {
+        let node = t.find_node("/pci@800000020000000").unwrap();
+        assert_eq!(text(node, "compatible"), "IBM,Logical_PHB");
+        assert_eq!(cells(node, "ranges"), [0x0200_0000, 0, 0x8000_0000, 0xf0, 0x8000_0000, 0, 1 << 31]);
+        assert_eq!(cells(node, "ibm,dma-window"), [0x8000_0000, 0, 0, 0, 1 << 30]);
+        let map = cells(node, "interrupt-map");
+        let entry = map.chunks(7).find(|entry| entry[0] == 1 << 11 && entry[3] == 2).unwrap();
+        assert_eq!(entry[4..], [XICS_PHANDLE, 0x1004, 1], "slot 1, INTB");
+        let rtas = t.find_node("/rtas").unwrap();
+        for service in Service::ALL {
+            assert_eq!(cells(rtas, service.name()), [service.token()]);
+        }
+        let sets = rtas.property("ibm,hypertas-functions").unwrap().value;
+        assert!(sets.split(|b| *b == 0).any(|set| set == b"hcall-multi-tce"));
+        let card = t.find_node("/pci@800000020000000/pci1af4,1041@1").unwrap();
+        assert_eq!((cells(card, "class-code"), cells(card, "interrupts")), (vec![0x02_0000], vec![1]));
+        assert_eq!(cells(card, "ibm,req#msi-x"), [4]);
+        assert!(card.property("ibm,req#msi").is_none());
+        assert_eq!(
+            cells(card, "reg"),
+            [0x800, 0, 0, 0, 0, 0x0200_0814, 0, 0, 0, 4096, 0x4300_0820, 0, 0, 0, 16384]
+        );
+        assert_eq!(
+            cells(card, "assigned-addresses"),
+            [0x8200_0814, 0, 0x8000_0000, 0, 4096, 0xc300_0820, 0xf1, 0, 0, 16384]
+        );
+    });
 }

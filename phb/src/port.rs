@@ -1,0 +1,88 @@
+//! The bus as one function sees it: memory through its DMA windows, interrupts as sources.
+
+use core::cell::Cell;
+
+use crate::layout::{LINES, MESSAGES, MESSAGES_AT};
+use crate::tce::Window;
+use crate::{Bus, DmaError};
+
+/// What a host bridge needs of the hypervisor, on behalf of its partition.
+pub trait Host {
+    /// Reads memory from a real address of the partition on. Up to eight aligned bytes are read at once.
+    fn read(&self, real: u64, to: &mut [u8]) -> Result<(), DmaError>;
+
+    /// Writes memory, likewise.
+    fn write(&self, real: u64, from: &[u8]) -> Result<(), DmaError>;
+
+    /// Signals a source that signals by messages.
+    fn message(&self, source: u32);
+
+    /// Raises or lowers the line of a source that signals by its level.
+    fn line(&self, source: u32, up: bool);
+}
+
+/// The interrupt lines: which slots hold each of them up.
+pub(crate) type Lines = [Cell<u32>; LINES as usize];
+
+/// A function's view.
+pub(crate) struct Port<'a> {
+    pub host: &'a dyn Host,
+    pub slot: usize,
+    /// The DMA windows, if it is behind them; otherwise it has the partition's memory at its real addresses.
+    pub windows: Option<&'a [Option<Window>; 2]>,
+    pub lines: &'a Lines,
+    /// The first of the bridge's sources.
+    pub sources: u32,
+}
+
+impl Port<'_> {
+    /// Goes over a range of bus addresses in pieces that lie together: the real address and length of each.
+    fn each(
+        &self,
+        mut at: u64,
+        len: usize,
+        write: bool,
+        mut work: impl FnMut(u64, core::ops::Range<usize>) -> Result<(), DmaError>,
+    ) -> Result<(), DmaError> {
+        let Some(windows) = self.windows else { return work(at, 0..len) };
+        let mut done = 0;
+        while done < len {
+            let found = windows.iter().flatten().find_map(|window| window.translate(at, write).ok());
+            let (real, together) = found.ok_or(DmaError)?;
+            let n = together.min((len - done) as u64) as usize;
+            work(real, done..done + n)?;
+            done += n;
+            at = at.wrapping_add(n as u64);
+        }
+        Ok(())
+    }
+}
+
+impl Bus for Port<'_> {
+    fn read(&self, at: u64, to: &mut [u8]) -> Result<(), DmaError> {
+        self.each(at, to.len(), false, |real, piece| self.host.read(real, &mut to[piece]))
+    }
+
+    fn write(&self, at: u64, from: &[u8]) -> Result<(), DmaError> {
+        self.each(at, from.len(), true, |real, piece| self.host.write(real, &from[piece]))
+    }
+
+    fn message(&self, address: u64, data: u32) {
+        let first = self.sources + LINES;
+        // Anything else is a store to where nothing is.
+        if address == MESSAGES_AT && (first..first + MESSAGES).contains(&data) {
+            self.host.message(data);
+        }
+    }
+
+    fn line(&self, up: bool) {
+        let line = self.slot % self.lines.len();
+        let before = self.lines[line].get();
+        let mine = 1 << (self.slot % 32);
+        let after = if up { before | mine } else { before & !mine };
+        self.lines[line].set(after);
+        if (before == 0) != (after == 0) {
+            self.host.line(self.sources + line as u32, up);
+        }
+    }
+}
