@@ -6,11 +6,13 @@
 
 extern crate alloc;
 
+pub mod blk;
 mod chain;
 mod device;
 pub mod features;
 mod pci;
 mod queue;
+pub mod rng;
 
 pub use chain::{Chain, Segment};
 pub use device::{Device, Kind};

@@ -1,0 +1,216 @@
+//! The block device (section 5.2): requests from its queue to a [`Disk`], which may carry them out at once or later.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use phb::{Bus, Doorbell};
+
+use crate::{Broken, Chain, Device, Kind, Queue};
+
+mod disk;
+mod overlay;
+mod request;
+
+pub use disk::{Disk, Failure, Operation, Range, SECTOR, Start, Token};
+pub use overlay::{BLOCK_BYTES, Block, Overlay};
+pub use request::Buffer;
+use request::{Request, State, answer};
+
+/// Requests that a disk may carry out at the same time.
+pub const MOST_OUT: usize = 32;
+
+/// The data of the longest request: it is done in one go.
+pub const MOST_BYTES: u64 = SEGMENTS as u64 * SEGMENT_BYTES as u64;
+
+/// After so many requests or bytes, others have their turn.
+const REQUESTS_AT_ONCE: u32 = 32;
+const BYTES_AT_ONCE: u64 = 1 << 20;
+
+/// The queue's size; header and status take two descriptors of a request, data the others.
+const QUEUE_SIZE: u16 = 128;
+const SEGMENTS: u32 = QUEUE_SIZE as u32 - 2;
+const SEGMENT_BYTES: u32 = 0x1_0000;
+
+/// The longest range of sectors to be discarded or zeroed: 64 MiB.
+const MOST_ZEROED: u32 = 0x2_0000;
+
+/// Feature bits (section 5.2.3).
+mod feature {
+    pub const SIZE_MAX: u64 = 1 << 1;
+    pub const SEG_MAX: u64 = 1 << 2;
+    pub const READ_ONLY: u64 = 1 << 5;
+    pub const BLOCK_SIZE: u64 = 1 << 6;
+    pub const FLUSH: u64 = 1 << 9;
+    pub const TOPOLOGY: u64 = 1 << 10;
+    pub const DISCARD: u64 = 1 << 13;
+    pub const WRITE_ZEROES: u64 = 1 << 14;
+}
+
+/// A block device.
+pub struct Blk {
+    disk: Box<dyn Disk>,
+    /// Requests that the disk has not finished, by their tokens.
+    out: Vec<Option<Request>>,
+}
+
+impl Blk {
+    /// A device over a disk.
+    pub fn new(disk: Box<dyn Disk>) -> Blk {
+        Blk { disk, out: alloc::vec![None; MOST_OUT] }
+    }
+
+    /// Goes on with requests of which the disk has finished a piece, or for which it was busy. False if it still is.
+    fn go_on(&mut self, queue: &mut Queue, bus: &dyn Bus) -> Result<bool, Broken> {
+        while let Some(token) = self.disk.finished() {
+            let Some(Some(request)) = self.out.get_mut(usize::from(token)) else { continue };
+            let result = self.disk.finish(token, &request.buffer(bus));
+            match result {
+                Ok(()) if !request.step(self.disk.most_bytes()) => request.state = State::Waits,
+                result => self.answer(token, result, queue, bus)?,
+            }
+        }
+        for token in 0..self.out.len() as Token {
+            let waits = |request: &Request| request.state == State::Waits;
+            if self.out[usize::from(token)].as_ref().is_some_and(waits) && !self.advance(token, queue, bus)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Has the disk carry a request out, piece by piece, until that takes time. False if the disk is busy.
+    fn advance(&mut self, token: Token, queue: &mut Queue, bus: &dyn Bus) -> Result<bool, Broken> {
+        let most = self.disk.most_bytes();
+        loop {
+            let Some(request) = &mut self.out[usize::from(token)] else { return Ok(true) };
+            match self.disk.start(token, request.piece(most), &request.buffer(bus)) {
+                Start::Done(Ok(())) if !request.step(most) => {}
+                Start::Done(result) => return self.answer(token, result, queue, bus).map(|()| true),
+                Start::Later => {
+                    request.state = State::Out;
+                    return Ok(true);
+                }
+                Start::Busy => {
+                    request.state = State::Waits;
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        token: Token,
+        result: Result<(), Failure>,
+        queue: &mut Queue,
+        bus: &dyn Bus,
+    ) -> Result<(), Broken> {
+        match self.out[usize::from(token)].take() {
+            Some(request) => answer(result, request.chain, queue, bus),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins a request. The answer is how many bytes it is about, and whether the disk has taken it.
+    fn begin(
+        &mut self,
+        token: Token,
+        chain: Chain,
+        queue: &mut Queue,
+        bus: &dyn Bus,
+    ) -> Result<(u64, bool), Broken> {
+        let bytes = chain.lengths().0 + chain.lengths().1;
+        match request::parse(&chain, &*self.disk, bus) {
+            Ok(Some(operation)) => {
+                self.out[usize::from(token)] = Some(Request::new(chain, operation));
+                Ok((bytes, self.advance(token, queue, bus)?))
+            }
+            Ok(None) => answer(Ok(()), chain, queue, bus).map(|()| (bytes, true)),
+            Err(failure) => answer(Err(failure), chain, queue, bus).map(|()| (bytes, true)),
+        }
+    }
+}
+
+impl Device for Blk {
+    fn kind(&self) -> Kind {
+        Kind { id: 2, class: 0x01_0000, name: "disk" }
+    }
+
+    fn features(&self) -> u64 {
+        use feature::*;
+        let all = SIZE_MAX | SEG_MAX | BLOCK_SIZE | FLUSH | TOPOLOGY;
+        all | if self.disk.is_read_only() { READ_ONLY } else { DISCARD | WRITE_ZEROES }
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        &[QUEUE_SIZE]
+    }
+
+    fn config_read(&self, offset: usize, to: &mut [u8]) {
+        // struct virtio_blk_config
+        let mut image = [0; 64];
+        let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &self.disk.sectors().to_le_bytes());
+        put(8, &SEGMENT_BYTES.to_le_bytes());
+        put(12, &SEGMENTS.to_le_bytes());
+        put(20, &(SECTOR as u32).to_le_bytes());
+        // What a disk likes best is its blocks, in powers of two of sectors, and not less than one of them.
+        let block = self.disk.block_bytes().max(SECTOR as u32);
+        put(24, &[(block / SECTOR as u32).ilog2() as u8]);
+        put(26, &((block / SECTOR as u32) as u16).to_le_bytes());
+        for most in [36, 48] {
+            put(most, &MOST_ZEROED.to_le_bytes());
+            put(most + 4, &1u32.to_le_bytes());
+        }
+        put(44, &(block / SECTOR as u32).to_le_bytes());
+        put(56, &[1]);
+        for (to, from) in to.iter_mut().zip(image.iter().skip(offset)) {
+            *to = *from;
+        }
+    }
+
+    fn config_write(&mut self, _: usize, _: &[u8]) {}
+
+    fn start(&mut self, _: u64) {}
+
+    fn reset(&mut self) {
+        self.disk.forget();
+        self.out.fill(None);
+    }
+
+    fn serve(&mut self, index: usize, queues: &mut [Queue], bus: &dyn Bus) -> Result<bool, Broken> {
+        let Some(queue) = queues.get_mut(index) else { return Ok(false) };
+        if !self.go_on(queue, bus)? {
+            return Ok(false);
+        }
+        let mut bytes = 0;
+        for _ in 0..REQUESTS_AT_ONCE {
+            // If nothing is free, the next request waits until the disk rings.
+            let Some(free) = self.out.iter().position(Option::is_none) else { return Ok(false) };
+            let Some(chain) = queue.take(bus)? else { return Ok(false) };
+            let (its, taken) = self.begin(free as Token, chain, queue, bus)?;
+            if !taken {
+                return Ok(false);
+            }
+            bytes += its;
+            if bytes >= BYTES_AT_ONCE {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    fn attach(&mut self, doorbell: Arc<dyn Doorbell>) {
+        self.disk.attach(doorbell);
+    }
+
+    fn pending(&self) -> u32 {
+        let waits = |request: &Request| request.state == State::Waits;
+        (self.disk.has_finished() || self.out.iter().flatten().any(waits)).into()
+    }
+
+    fn copy(&self) -> Option<Box<dyn Device>> {
+        Some(Box::new(Blk { disk: self.disk.copy()?, out: self.out.clone() }))
+    }
+}
