@@ -75,7 +75,7 @@ pub struct Map {
 }
 
 impl Map {
-    /// Reads memory nodes, the reserve map, `/reserved-memory`, and `/chosen`'s initrd.
+    /// Reads memory nodes, the reserve map, `/reserved-memory`, and where the boot archive is.
     pub fn from_tree(tree: &Fdt<'_>, tree_at: Range) -> Result<Map, &'static str> {
         let mut all = Ranges::default();
         for node in tree.all_nodes() {
@@ -97,6 +97,11 @@ impl Map {
             }
         }
         let archive = archive(tree);
+        let inside =
+            |range: &Range| all.as_slice().iter().any(|m| m.start <= range.start && range.end <= m.end);
+        if !archive.iter().all(inside) {
+            return Err("boot archive: it is said to be where there is no memory");
+        }
         for range in
             archive.into_iter().chain([tree_at, Range { start: 0, end: HostReal::of_ea(image::end()).0 }])
         {
@@ -117,8 +122,17 @@ impl Map {
     }
 }
 
+/// Where the boot archive is: by the command line, `archive=START+BYTES` in hexadecimal with 0x, or else the firmware's initrd, for
+/// which QEMU has 128 MiB.
 fn archive(tree: &Fdt<'_>) -> Option<Range> {
     let chosen = tree.find_node("/chosen")?;
+    let bootargs = chosen.property("bootargs").and_then(|property| property.as_str()).unwrap_or("");
+    let told = bootargs.split_whitespace().find_map(|word| word.strip_prefix("archive="));
+    if let Some((start, bytes)) = told.and_then(|told| told.split_once('+')) {
+        let number = |text: &str| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+        let start = number(start)?;
+        return Some(Range { start, end: start.checked_add(number(bytes)?)? });
+    }
     let at = |name| {
         let value = chosen.property(name)?.value;
         Some(value.iter().fold(0u64, |n, b| n << 8 | u64::from(*b)))

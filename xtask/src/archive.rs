@@ -2,8 +2,9 @@
 //!
 //! The hypervisor makes the same checks and more. Here they come at once, and name files of this machine.
 
-use crate::{Failure, debian, shell};
+use crate::{Failure, debian, devices, shell};
 use bundle::{Disk, DiskSource, MANIFEST, Manifest, Partition, Size, check_image, cpio};
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::{Component, Path, PathBuf};
 
@@ -33,18 +34,17 @@ pub fn for_manifest(path: &Path, host: Host) -> Result<Vec<u8>, Failure> {
     for partition in &manifest.partitions {
         let (name, line) = (&partition.kernel, partition.lines.kernel);
         let kernel = find_kernel(dir, name).map_err(|failure| within(&shown, line, "kernel", failure))?;
-        files.add(name, &kernel);
+        let kernel = files.add(name, kernel);
         let initrd = match &partition.initrd {
             Some(name) => {
                 let initrd = find_initrd(dir, name)
                     .map_err(|failure| within(&shown, partition.lines.initrd, "initrd", failure))?;
-                files.add(name, &initrd);
-                Some((name.as_str(), initrd))
+                Some((name.as_str(), files.add(name, initrd)))
             }
             None => None,
         };
-        let initrd = initrd.as_ref().map(|(name, bytes)| (*name, bytes.as_slice()));
-        check_guest((name, &kernel), initrd, partition.memory).map_err(|wrong| match wrong {
+        let initrd = initrd.map(|(name, place)| (name, files.bytes(place)));
+        check_guest((name, files.bytes(kernel)), initrd, partition.memory).map_err(|wrong| match wrong {
             Wrong::Kernel(reason) => at(line, &format_args!("kernel: {reason}")),
             Wrong::Memory(reason) => at(partition.lines.memory, &format_args!("memory: {reason}")),
         })?;
@@ -52,21 +52,22 @@ pub fn for_manifest(path: &Path, host: Host) -> Result<Vec<u8>, Failure> {
             if let DiskSource::Image(name) = source {
                 let image =
                     find_image(dir, name).map_err(|failure| within(&shown, *line, "image", failure))?;
-                files.add(name, &image);
+                files.add(name, image);
             }
         }
     }
     let packed = Manifest::rename_files(&shown, &text, |name| files.packed_name(name)).map_err(usage)?;
-    pack(&packed, &files.stored())
+    pack(&packed, &files.stored(), host.memory)
         .map_err(|failure| Failure { message: format!("{shown}: {}", failure.message), ..failure })
 }
 
 /// The archive for one partition, whose files come from elsewhere: the names are for messages. The partition names them `kernel`
-/// and `initrd`.
+/// and `initrd`. `host` is the host's memory in bytes.
 pub fn for_guest(
     partition: Partition,
     kernel: File<'_>,
     initrd: Option<File<'_>>,
+    host: u64,
 ) -> Result<Vec<u8>, Failure> {
     let size = Size(partition.memory);
     check_guest(kernel, initrd, partition.memory).map_err(|wrong| match wrong {
@@ -78,11 +79,29 @@ pub fn for_guest(
         .flatten()
         .collect();
     let manifest = Manifest { partitions: vec![partition], ..Manifest::default() };
-    pack(&manifest.to_toml(), &files)
+    pack(&manifest.to_toml(), &files, host)
 }
 
-/// The archive with this manifest and these files.
-pub fn pack(manifest: &str, files: &[File<'_>]) -> Result<Vec<u8>, Failure> {
+/// Where the archive goes that firmware has no room for: above the first gigabyte, in which firmware lives.
+const ABOVE: u64 = 1 << 30;
+/// Firmware puts an archive between 0x28000000 and itself.
+const ROOM: u64 = 128 << 20;
+
+/// How QEMU is told to put the archive, a file, into the machine's memory. One that firmware has no room for goes there by itself, and
+/// the hypervisor's command line says where.
+pub fn load(archive: &Path) -> Vec<OsString> {
+    let bytes = archive.metadata().map_or(0, |data| data.len());
+    if bytes <= ROOM {
+        return vec!["-initrd".into(), archive.into()];
+    }
+    let mut loader = OsString::from(format!("loader,addr={ABOVE:#x},force-raw=on,file="));
+    loader.push(devices::doubled_commas(archive));
+    let told = format!("archive={ABOVE:#x}+{bytes:#x}");
+    vec!["-device".into(), loader, "-append".into(), told.into()]
+}
+
+/// The archive with this manifest and these files, for a host with so much memory.
+pub fn pack(manifest: &str, files: &[File<'_>], host: u64) -> Result<Vec<u8>, Failure> {
     let mut archive = cpio::Writer::new();
     let write = |archive: &mut cpio::Writer| {
         archive.file(MANIFEST, 0o644, manifest.as_bytes())?;
@@ -91,13 +110,12 @@ pub fn pack(manifest: &str, files: &[File<'_>]) -> Result<Vec<u8>, Failure> {
     write(&mut archive)
         .map_err(|error: cpio::WriteError| Failure::usage(format!("boot archive: {error}")))?;
     let archive = archive.finish();
-    /// Firmware puts the archive between 0x28000000 and itself.
-    const ROOM: u64 = 128 << 20;
-    if archive.len() as u64 > ROOM {
+    let room = host.saturating_sub(ABOVE).max(ROOM);
+    if archive.len() as u64 > room {
         return Err(Failure::usage(format!(
-            "kernels, initrds and images are too large together: {} bytes, and firmware has room for {}",
+            "kernels, initrds and images are too large together: {} bytes, and the host's memory has room for {} (--memory)",
             archive.len(),
-            Size(ROOM)
+            Size(room)
         )));
     }
     Ok(archive)
@@ -207,18 +225,24 @@ struct Files {
 }
 
 impl Files {
-    fn add(&mut self, name: &str, bytes: &[u8]) {
-        if self.names.iter().any(|(known, _)| known == name) {
-            return;
+    /// Adds a file, and says where it is.
+    fn add(&mut self, name: &str, bytes: Vec<u8>) -> usize {
+        if let Some((_, place)) = self.names.iter().find(|(known, _)| known == name) {
+            return *place;
         }
-        let place = match self.stored.iter().position(|(_, stored)| stored == bytes) {
+        let place = match self.stored.iter().position(|(_, stored)| *stored == bytes) {
             Some(place) => place,
             None => {
-                self.stored.push((self.free_name(name), bytes.to_vec()));
+                self.stored.push((self.free_name(name), bytes));
                 self.stored.len() - 1
             }
         };
         self.names.push((name.to_string(), place));
+        place
+    }
+
+    fn bytes(&self, place: usize) -> &[u8] {
+        &self.stored[place].1
     }
 
     /// A safe name that is as much like `name` as possible.
@@ -355,11 +379,11 @@ mod test {
             ("..", "file"),
             (MANIFEST, "partitions.toml-2"),
         ] {
-            files.add(name, name.as_bytes());
+            files.add(name, name.as_bytes().to_vec());
             assert_eq!(files.packed_name(name), packed);
         }
         let count = files.stored().len();
-        files.add("elsewhere", b"vmlinux");
+        files.add("elsewhere", b"vmlinux".to_vec());
         assert_eq!((files.packed_name("elsewhere").as_str(), files.stored().len()), ("vmlinux", count));
     }
 
@@ -413,11 +437,16 @@ mod test {
         assert!(dir.pack().unwrap_err().starts_with("m.toml:3: memory: large: initrd"));
         let dir = Dir::new("archive-size", &format!("{}initrd = \"large\"\n", large("'a'", "1G")));
         dir.file("large", &vec![0; 128 << 20]);
-        assert!(
-            dir.pack()
-                .unwrap_err()
-                .starts_with("m.toml: kernels, initrds and images are too large together: ")
-        );
+        // Firmware has no room for it, but the host.
+        let archive = dir.pack().unwrap();
+        let small = Host { memory: 1 << 30, cpus: 1 };
+        let error = for_manifest(&dir.0.join("m.toml"), small).unwrap_err().message;
+        assert!(error.contains("m.toml: kernels, initrds and images are too large together: "), "{error}");
+        assert!(error.ends_with(" bytes, and the host's memory has room for 128M (--memory)"), "{error}");
+        dir.file("archive", &archive);
+        let arguments = load(&dir.0.join("archive"));
+        assert_eq!(arguments[3].to_str(), Some(&*format!("archive=0x40000000+{:#x}", archive.len())));
+        assert_eq!(load(&dir.0.join("m.toml"))[0], "-initrd");
     }
 
     #[test]
@@ -462,7 +491,7 @@ mod test {
         let partition =
             Partition { initrd: Some("initrd".into()), ..Partition::new("guest", memory, "kernel") };
         let initrd = vec![0; initrd];
-        for_guest(partition, ("k", program), Some(("i", &initrd))).map_err(|failure| {
+        for_guest(partition, ("k", program), Some(("i", &initrd)), 2 << 30).map_err(|failure| {
             assert_eq!(failure.status, USAGE);
             assert!(!failure.message.contains('\n'), "{failure}");
             failure.message

@@ -91,9 +91,9 @@ impl Things {
                     ..Partition::new("guest", case.guest_memory << 20, "kernel")
                 };
                 let manifest = Manifest { partitions: vec![partition], ..Manifest::default() };
-                archive::pack(&manifest.to_toml(), &files)
+                archive::pack(&manifest.to_toml(), &files, case.host_memory << 20)
             }
-            Source::Partitions { manifest, .. } => archive::pack(manifest, &files),
+            Source::Partitions { manifest, .. } => archive::pack(manifest, &files, case.host_memory << 20),
             Source::Bundle(make) => Ok(make()),
         }
     }

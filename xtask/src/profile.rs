@@ -304,7 +304,13 @@ impl Asked {
             ..Partition::new("guest", self.guest_memory, "kernel")
         };
         let initrd = initrd.as_deref().map(|bytes| ("initramfs", bytes));
-        archive::for_guest(partition, (&path.display().to_string(), &shell::read(&path)?), initrd)
+        let kernel = shell::read(&path)?;
+        archive::for_guest(
+            partition,
+            (&path.display().to_string(), &kernel),
+            initrd,
+            Options::default().memory,
+        )
     }
 
     /// What goes to files.

@@ -52,7 +52,7 @@ fn single(guest: &Guest, options: &Options) -> Result<Vec<u8>, Failure> {
         ..Partition::new("guest", guest.memory, "kernel")
     };
     let initrd = initrd.as_ref().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
-    archive::for_guest(partition, (&path.display().to_string(), &kernel), initrd)
+    archive::for_guest(partition, (&path.display().to_string(), &kernel), initrd, options.memory)
 }
 
 /// A file that is removed when it is no longer needed.
@@ -120,7 +120,7 @@ pub fn qemu_command(options: &Options, image: &Path, archive: &Path, terminal: b
     let mut command = qemu::command();
     command.args(["-M", options.machine.name(), "-m", &Size(options.memory).to_string()]);
     command.args(["-smp", &options.smp.to_string()]);
-    command.arg("-kernel").arg(image).arg("-initrd").arg(archive);
+    command.arg("-kernel").arg(image).args(archive::load(archive));
     // No -nodefaults: it would take the service processor away, which powers the machine off.
     command.args(["-display", "none", "-vga", "none", "-nic", "none", "-no-reboot"]);
     if terminal {
