@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::fmt;
 
 /// A range of bus addresses that is no memory, or that the function may not access so.
@@ -30,6 +31,16 @@ pub trait Bus {
 
     /// Raises or lowers the function's interrupt line, for a guest that uses no messages.
     fn line(&self, up: bool);
+
+    /// The same for a function that no DMA window limits: memory by the partition's real addresses. It is an emulated one's, which reaches
+    /// nothing else by it than the partition's own memory.
+    fn untranslated(&self) -> Option<&dyn Bus> {
+        None
+    }
+
+    /// The partition gives memory back: what lies at these real addresses (not addresses of the bus), whole units of what backs it, reads as
+    /// zeroes from now on.
+    fn discard(&self, _real: u64, _bytes: u64) {}
 }
 
 /// How a device is heard from outside of the guest's accesses: whoever gives it something to do (a port of a switch, a terminal, the monitor)
@@ -87,6 +98,11 @@ pub trait Function: Send {
 
     /// For people.
     fn describe(&self) -> Description;
+
+    /// Itself, for who knows what it may be and wants more of it than a bus does.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 
     /// A function in the same state, for a copy of the partition. None if it cannot be copied.
     fn copy(&self) -> Option<Box<dyn Function>>;

@@ -180,8 +180,13 @@ impl Port {
             count(&counts.sent, 1);
             count(&counts.sent_bytes, frame.len() as u64);
         } else {
-            count(&counts.refused, 1);
+            self.refuse();
         }
+    }
+
+    /// Counts what is no frame as one that may not be sent.
+    pub fn refuse(&self) {
+        count(&self.member.counts.refused, 1);
     }
 
     /// Does a frame wait?

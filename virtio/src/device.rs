@@ -4,7 +4,10 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use phb::{Bus, Doorbell};
+use switch::Port;
 
+use crate::balloon::Balloon;
+use crate::console::Line;
 use crate::{Broken, Queue};
 
 /// Which device it is.
@@ -16,6 +19,19 @@ pub struct Kind {
     pub class: u32,
     /// What people call it: "net".
     pub name: &'static str,
+}
+
+/// What somebody else than its guest has of a device. It outlives the device.
+#[derive(Clone)]
+pub enum OtherEnd {
+    /// Nothing, or nothing that the device speaks of.
+    None,
+    /// A network card's port.
+    Port(Arc<Port>),
+    /// A console's line.
+    Line(Arc<Line>),
+    /// A balloon.
+    Balloon(Arc<Balloon>),
 }
 
 /// A device. Its transport keeps the queues, the status and the negotiated features.
@@ -41,6 +57,12 @@ pub trait Device: Send {
     /// The driver has reset it: what is under way is forgotten.
     fn reset(&mut self);
 
+    /// Whether the addresses that the driver gives it are real ones, whatever the host bridge's DMA windows say: a balloon's, which is about real
+    /// addresses anyway. It then has no VIRTIO_F_ACCESS_PLATFORM.
+    fn is_untranslated(&self) -> bool {
+        false
+    }
+
     /// Serves a queue: its driver has made buffers available, or (`poll`) something else has happened that they may be needed for. It does a
     /// bounded amount of work. True if there is more to do at once: it will be called again, after others had their turn.
     fn serve(&mut self, index: usize, queues: &mut [Queue], bus: &dyn Bus) -> Result<bool, Broken>;
@@ -57,6 +79,11 @@ pub trait Device: Send {
     /// Whether something has come from outside (a packet, what was typed, a request that has been completed), and for which queue: as bits.
     fn pending(&self) -> u32 {
         0
+    }
+
+    /// Its other end: what others have of it than its guest.
+    fn other_end(&self) -> OtherEnd {
+        OtherEnd::None
     }
 
     /// A device in the same state, for a copy of the partition; what it shares with the world outside (a disk's blocks, a port of a switch)

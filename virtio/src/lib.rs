@@ -6,15 +6,18 @@
 
 extern crate alloc;
 
+pub mod balloon;
 pub mod blk;
 mod chain;
+pub mod console;
 mod device;
 pub mod features;
+pub mod net;
 mod pci;
 mod queue;
 pub mod rng;
 
 pub use chain::{Chain, Segment};
-pub use device::{Device, Kind};
+pub use device::{Device, Kind, OtherEnd};
 pub use pci::Transport;
 pub use queue::{Broken, Layout, Queue};

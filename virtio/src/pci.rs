@@ -3,10 +3,11 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 
 use phb::{Bus, Config, Description, Doorbell, Function, Identity, Width};
 
-use crate::{Broken, Device, Layout, Queue};
+use crate::{Broken, Device, Layout, OtherEnd, Queue};
 
 mod common;
 mod structures;
@@ -117,6 +118,12 @@ impl Transport {
         self.fault
     }
 
+    /// The other end of a function's device, if it is one of virtio's.
+    pub fn other_end(function: &dyn Function) -> OtherEnd {
+        let transport = function.as_any().and_then(|any| any.downcast_ref::<Transport>());
+        transport.map_or(OtherEnd::None, |transport| transport.device.other_end())
+    }
+
     /// All that a driver has set up is gone.
     fn forget(&mut self) {
         self.queues.fill(Queue::default());
@@ -164,7 +171,10 @@ impl Transport {
     /// Serves a queue once. True if there is more to do at once.
     fn serve(&mut self, index: usize, bus: &dyn Bus) -> bool {
         self.to_serve &= !(1 << index);
-        match self.device.serve(index, &mut self.queues, bus).and_then(|more| self.tell(bus).map(|()| more)) {
+        let memory = if self.device.is_untranslated() { bus.untranslated() } else { Some(bus) };
+        let Some(memory) = memory else { return self.to_serve != 0 };
+        let served = self.device.serve(index, &mut self.queues, memory);
+        match served.and_then(|more| self.tell(memory).map(|()| more)) {
             Ok(true) => self.to_serve |= 1 << index,
             Ok(false) => {}
             Err(why) => self.break_down(why, bus),
@@ -304,6 +314,10 @@ impl Function for Transport {
         let queues = self.queues.iter().map(Queue::figures).collect();
         let (notifies, interrupts) = (self.notifies, self.interrupts);
         Description { name: self.device.kind().name, state, queues, notifies, interrupts }
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn copy(&self) -> Option<Box<dyn Function>> {

@@ -109,7 +109,8 @@ impl Host {
         self.set_status(0);
         self.set_status(ACKNOWLEDGE);
         self.set_status(ACKNOWLEDGE | DRIVER);
-        self.accept(features | NEEDED);
+        let needed = self.offered() & NEEDED;
+        self.accept(features | needed);
         self.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK);
         assert_eq!(self.status(), ACKNOWLEDGE | DRIVER | FEATURES_OK);
     }

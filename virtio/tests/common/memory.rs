@@ -21,6 +21,8 @@ pub struct Memory {
     wires: RefCell<VecDeque<Wire>>,
     /// How many accesses there were.
     pub accesses: Cell<usize>,
+    /// What was given back: from where on, and how much.
+    pub discarded: RefCell<Vec<(u64, u64)>>,
 }
 
 impl Memory {
@@ -31,6 +33,7 @@ impl Memory {
             writable: RefCell::default(),
             wires: RefCell::default(),
             accesses: Cell::new(0),
+            discarded: RefCell::default(),
         }
     }
 
@@ -115,5 +118,13 @@ impl Bus for Memory {
 
     fn line(&self, up: bool) {
         self.wires.borrow_mut().push_back(Wire::Line(up));
+    }
+
+    fn untranslated(&self) -> Option<&dyn Bus> {
+        Some(self)
+    }
+
+    fn discard(&self, real: u64, bytes: u64) {
+        self.discarded.borrow_mut().push((real, bytes));
     }
 }
