@@ -32,12 +32,6 @@ pub trait Bus {
     /// Raises or lowers the function's interrupt line, for a guest that uses no messages.
     fn line(&self, up: bool);
 
-    /// The same for a function that no DMA window limits: memory by the partition's real addresses. It is an emulated one's, which reaches
-    /// nothing else by it than the partition's own memory.
-    fn untranslated(&self) -> Option<&dyn Bus> {
-        None
-    }
-
     /// The partition gives memory back: what lies at these real addresses (not addresses of the bus), whole units of what backs it, reads as
     /// zeroes from now on.
     fn discard(&self, _real: u64, _bytes: u64) {}

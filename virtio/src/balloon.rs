@@ -164,7 +164,7 @@ impl BalloonDevice {
         }
     }
 
-    /// Discards what is free: the buffers of a chain are the free memory itself.
+    /// Discards what is free: the buffers of a chain are the free memory itself, by real addresses (with others the driver would not work).
     fn report(&mut self, chain: &Chain, bus: &dyn Bus) {
         for segment in chain.writable(0, u64::MAX) {
             let first = segment.at.checked_next_multiple_of(self.unit).unwrap_or(u64::MAX);
@@ -211,10 +211,6 @@ impl Device for BalloonDevice {
     }
 
     fn start(&mut self, _features: u64) {}
-
-    fn is_untranslated(&self) -> bool {
-        true
-    }
 
     fn reset(&mut self) {
         self.inside.fill(0);

@@ -57,12 +57,6 @@ pub trait Device: Send {
     /// The driver has reset it: what is under way is forgotten.
     fn reset(&mut self);
 
-    /// Whether the addresses that the driver gives it are real ones, whatever the host bridge's DMA windows say: a balloon's, which is about real
-    /// addresses anyway. It then has no VIRTIO_F_ACCESS_PLATFORM.
-    fn is_untranslated(&self) -> bool {
-        false
-    }
-
     /// Serves a queue: its driver has made buffers available, or (`poll`) something else has happened that they may be needed for. It does a
     /// bounded amount of work. True if there is more to do at once: it will be called again, after others had their turn.
     fn serve(&mut self, index: usize, queues: &mut [Queue], bus: &dyn Bus) -> Result<bool, Broken>;

@@ -11,3 +11,5 @@ pub const ACCESS_PLATFORM: u64 = 1 << 33;
 
 /// What the transport offers for every device.
 pub(crate) const TRANSPORT: u64 = INDIRECT | EVENT_INDEX | VERSION_1 | ACCESS_PLATFORM;
+/// What a driver cannot do without.
+pub(crate) const NEEDED: u64 = VERSION_1 | ACCESS_PLATFORM;

@@ -171,10 +171,7 @@ impl Transport {
     /// Serves a queue once. True if there is more to do at once.
     fn serve(&mut self, index: usize, bus: &dyn Bus) -> bool {
         self.to_serve &= !(1 << index);
-        let memory = if self.device.is_untranslated() { bus.untranslated() } else { Some(bus) };
-        let Some(memory) = memory else { return self.to_serve != 0 };
-        let served = self.device.serve(index, &mut self.queues, memory);
-        match served.and_then(|more| self.tell(memory).map(|()| more)) {
+        match self.device.serve(index, &mut self.queues, bus).and_then(|more| self.tell(bus).map(|()| more)) {
             Ok(true) => self.to_serve |= 1 << index,
             Ok(false) => {}
             Err(why) => self.break_down(why, bus),

@@ -9,7 +9,7 @@ use common::host::{DEVICE, NEEDS_RESET};
 use common::{Driver, Host, Memory, Part, Wire};
 use proptest::prelude::*;
 use virtio::balloon::{Balloon, BalloonDevice};
-use virtio::{OtherEnd, Transport, features};
+use virtio::{OtherEnd, Transport};
 
 const UNIT: u64 = 0x1_0000;
 /// The partition's memory, as the balloon has it: 64 units and a half. What the queues lie in is not a part of it.
@@ -52,12 +52,6 @@ impl Guest {
     fn discarded(&mut self) -> Vec<(u64, u64)> {
         self.host.memory.discarded.take()
     }
-}
-
-#[test]
-fn it_is_about_real_addresses() {
-    let mut guest = Guest::new();
-    assert_eq!(guest.host.offered() & (features::VERSION_1 | features::ACCESS_PLATFORM), features::VERSION_1);
 }
 
 #[test]

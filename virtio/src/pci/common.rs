@@ -5,7 +5,7 @@ use core::mem::size_of;
 use phb::Bus;
 
 use super::{NO_VECTOR, Setup, Transport, status};
-use crate::features::{ACCESS_PLATFORM, TRANSPORT, VERSION_1};
+use crate::features::{NEEDED, TRANSPORT};
 
 /// Offsets (struct virtio_pci_common_cfg).
 mod register {
@@ -29,13 +29,7 @@ mod register {
 
 impl Transport {
     fn offered(&self) -> u64 {
-        let except = if self.device.is_untranslated() { ACCESS_PLATFORM } else { 0 };
-        (self.device.features() | TRANSPORT) & !except
-    }
-
-    /// What a driver cannot do without.
-    fn needed(&self) -> u64 {
-        self.offered() & (VERSION_1 | ACCESS_PLATFORM)
+        self.device.features() | TRANSPORT
     }
 
     pub(super) fn read_common(&self, offset: usize, to: &mut [u8]) {
@@ -114,7 +108,7 @@ impl Transport {
         let mut new = value & status::DRIVERS & !now.status;
         // Not without VERSION_1, and not with what was not offered.
         let accepted = now.accepted;
-        if accepted & self.needed() != self.needed() || accepted & !self.offered() != 0 {
+        if accepted & NEEDED != NEEDED || accepted & !self.offered() != 0 {
             new &= !status::FEATURES_OK;
         }
         let now = &mut self.negotiation;

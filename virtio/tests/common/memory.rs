@@ -120,10 +120,6 @@ impl Bus for Memory {
         self.wires.borrow_mut().push_back(Wire::Line(up));
     }
 
-    fn untranslated(&self) -> Option<&dyn Bus> {
-        Some(self)
-    }
-
     fn discard(&self, real: u64, bytes: u64) {
         self.discarded.borrow_mut().push((real, bytes));
     }
