@@ -177,6 +177,18 @@ impl HostBridge {
         any
     }
 
+    /// The functions, slot by slot.
+    pub fn each(&self) -> impl Iterator<Item = &dyn Function> {
+        self.slots.iter().map(|slot| &*slot.function)
+    }
+
+    /// Takes the place of the partition's bridge, of which it is an earlier state, made by [`HostBridge::copy`].
+    pub fn take_over(&mut self, from: &HostBridge) {
+        for (slot, from) in self.slots.iter_mut().zip(from.each()) {
+            slot.function.take_over(from);
+        }
+    }
+
     /// For people: slot by slot.
     pub fn describe(&self) -> Vec<Description> {
         self.slots.iter().map(|slot| slot.function.describe()).collect()

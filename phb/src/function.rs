@@ -32,8 +32,8 @@ pub trait Bus {
     /// Raises or lowers the function's interrupt line, for a guest that uses no messages.
     fn line(&self, up: bool);
 
-    /// The partition gives memory back: what lies at these real addresses (not addresses of the bus), whole units of what backs it, reads as
-    /// zeroes from now on.
+    /// The partition gives memory back: what lies at these real addresses, whole units of what backs it, reads as zeroes from now on. Nothing
+    /// happens if the function's addresses are translated: it does not know real ones.
     fn discard(&self, _real: u64, _bytes: u64) {}
 }
 
@@ -97,6 +97,10 @@ pub trait Function: Send {
     fn as_any(&self) -> Option<&dyn Any> {
         None
     }
+
+    /// Takes the place of another function of the same partition, of which it is an earlier state: what others than the guest have of that one,
+    /// they have of it from now on. It may have been attached already.
+    fn take_over(&mut self, _from: &dyn Function) {}
 
     /// A function in the same state, for a copy of the partition. None if it cannot be copied.
     fn copy(&self) -> Option<Box<dyn Function>>;

@@ -14,6 +14,9 @@ pub trait Host {
     /// Writes memory, likewise.
     fn write(&self, real: u64, from: &[u8]) -> Result<(), DmaError>;
 
+    /// Takes the memory behind a range of the partition's real addresses away, whole units of what backs it: it reads as zeroes from then on.
+    fn discard(&self, _real: u64, _bytes: u64) {}
+
     /// Signals a source that signals by messages.
     fn message(&self, source: u32);
 
@@ -65,6 +68,12 @@ impl Bus for Port<'_> {
 
     fn write(&self, at: u64, from: &[u8]) -> Result<(), DmaError> {
         self.each(at, from.len(), true, |real, piece| self.host.write(real, &from[piece]))
+    }
+
+    fn discard(&self, real: u64, bytes: u64) {
+        if self.windows.is_none() {
+            self.host.discard(real, bytes);
+        }
     }
 
     fn message(&self, address: u64, data: u32) {

@@ -245,6 +245,16 @@ impl Device for BalloonDevice {
         OtherEnd::Balloon(self.balloon.clone())
     }
 
+    /// What is wanted of it is still wanted.
+    fn take_over(&mut self, end: OtherEnd) {
+        let OtherEnd::Balloon(balloon) = end else { return };
+        for (to, from) in [(&balloon.actual, &self.balloon.actual), (&balloon.pages, &self.balloon.pages)] {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        balloon.changes.fetch_add(1, Ordering::Relaxed);
+        self.balloon = balloon;
+    }
+
     fn copy(&self) -> Option<Box<dyn Device>> {
         let copied = |from: &AtomicU32| AtomicU32::new(from.load(Ordering::Relaxed));
         let balloon = Balloon {

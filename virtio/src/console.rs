@@ -223,6 +223,18 @@ impl Device for Console {
         OtherEnd::Line(self.line.clone())
     }
 
+    /// What has come out meanwhile was seen, and stays.
+    fn take_over(&mut self, end: OtherEnd) {
+        let OtherEnd::Line(line) = end else { return };
+        {
+            let input = core::mem::take(&mut self.line.bytes.lock().input);
+            let mut bytes = line.bytes.lock();
+            bytes.input = input;
+            bytes.held_back = self.part.is_some();
+        }
+        self.line = line;
+    }
+
     /// A copy has the same input before it, and nothing has come out of it.
     fn copy(&self) -> Option<Box<dyn Device>> {
         let mut bytes = self.line.bytes.lock().clone();

@@ -80,6 +80,9 @@ pub trait Device: Send {
         OtherEnd::None
     }
 
+    /// Takes the place of another device of the same partition, of which it is an earlier state: that one's other end becomes its own.
+    fn take_over(&mut self, _end: OtherEnd) {}
+
     /// A device in the same state, for a copy of the partition; what it shares with the world outside (a disk's blocks, a port of a switch)
     /// is shared as the device sees fit. None if it cannot be copied.
     fn copy(&self) -> Option<Box<dyn Device>>;

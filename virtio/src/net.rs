@@ -45,8 +45,8 @@ pub struct Card {
     port: Arc<Port>,
     features: u64,
     started: bool,
-    /// The guest was copied, and does not know the address yet.
-    is_copy: bool,
+    /// The address that the guest knows. In a copy, it is another one's until the driver starts anew.
+    known: Mac,
     changes: u32,
     /// Buffers for the next frame that are too small without others, and what they hold together.
     gathered: Vec<Chain>,
@@ -57,11 +57,12 @@ pub struct Card {
 impl Card {
     /// A card at a port, which it connects while it has a driver.
     pub fn new(port: Port) -> Card {
+        let known = address(&port);
         Card {
             port: Arc::new(port),
             features: 0,
             started: false,
-            is_copy: false,
+            known,
             changes: 0,
             gathered: Vec::new(),
             room: 0,
@@ -69,10 +70,15 @@ impl Card {
         }
     }
 
-    fn mac(&self) -> Mac {
-        match self.port.sources() {
-            Sources::Own(mac) => mac,
-            Sources::Any => Mac([0; 6]),
+    /// Whether the guest takes the card for another one.
+    fn is_mistaken(&self) -> bool {
+        self.known != address(&self.port)
+    }
+
+    /// The link is up, if it can be, while there is a driver that knows the address.
+    fn connect(&mut self) {
+        if !self.started || self.is_mistaken() || self.port.connect().is_err() {
+            self.port.disconnect();
         }
     }
 
@@ -81,7 +87,7 @@ impl Card {
     }
 
     fn link_is_up(&self) -> bool {
-        if self.started { self.port.is_connected() } else { !self.is_copy }
+        if self.started { self.port.is_connected() } else { !self.is_mistaken() }
     }
 
     /// Takes buffers until they have room for a frame; false if there are not enough yet.
@@ -162,6 +168,13 @@ impl Card {
     }
 }
 
+fn address(port: &Port) -> Mac {
+    match port.sources() {
+        Sources::Own(mac) => mac,
+        Sources::Any => Mac([0; 6]),
+    }
+}
+
 fn header_of(open: Option<Partial>, buffers: u16) -> [u8; HEADER] {
     let [low, high] = buffers.to_le_bytes();
     let Some(partial) = open else { return [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, low, high] };
@@ -183,7 +196,7 @@ impl Device for Card {
     }
 
     fn config_read(&self, offset: usize, to: &mut [u8]) {
-        let Mac([a, b, c, d, e, f]) = self.mac();
+        let Mac([a, b, c, d, e, f]) = address(&self.port);
         let [up, _] = if self.link_is_up() { LINK_UP } else { 0 }.to_le_bytes();
         let [low, high] = MTU.to_le_bytes();
         let config = [a, b, c, d, e, f, up, 0, 1, 0, low, high];
@@ -197,16 +210,13 @@ impl Device for Card {
     fn start(&mut self, features: u64) {
         self.features = features;
         self.started = true;
-        if !self.is_copy && self.port.connect().is_err() {
-            // The driver is told that the link is down.
-            self.changes += 1;
-        }
+        self.connect();
     }
 
     fn reset(&mut self) {
         self.port.disconnect();
         self.gathered.clear();
-        (self.room, self.started, self.is_copy) = (0, false, false);
+        (self.room, self.started, self.known) = (0, false, address(&self.port));
     }
 
     fn serve(&mut self, index: usize, queues: &mut [Queue], bus: &dyn Bus) -> Result<bool, Broken> {
@@ -218,8 +228,8 @@ impl Device for Card {
     }
 
     fn attach(&mut self, doorbell: Arc<dyn Doorbell>) {
-        if self.is_copy {
-            // The link is down since.
+        if self.is_mistaken() {
+            // The link has gone down.
             doorbell.ring();
         }
         self.port.listen(move || doorbell.ring());
@@ -237,13 +247,22 @@ impl Device for Card {
         OtherEnd::Port(self.port.clone())
     }
 
+    /// What has come meanwhile is lost; the driver looks at the link again.
+    fn take_over(&mut self, end: OtherEnd) {
+        let OtherEnd::Port(port) = end else { return };
+        port.disconnect();
+        self.port = port;
+        self.changes = self.changes.wrapping_add(1);
+        self.connect();
+    }
+
     fn copy(&self) -> Option<Box<dyn Device>> {
         Some(Box::new(Card {
             port: Arc::new(self.port.another()),
             features: self.features,
             started: self.started,
-            is_copy: self.started || self.is_copy,
-            changes: self.changes + 1,
+            known: self.known,
+            changes: self.changes.wrapping_add(1),
             gathered: self.gathered.clone(),
             room: self.room,
             frame: Box::new([0; HEADER + MAX_FRAME]),

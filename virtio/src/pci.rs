@@ -317,6 +317,10 @@ impl Function for Transport {
         Some(self)
     }
 
+    fn take_over(&mut self, from: &dyn Function) {
+        self.device.take_over(Transport::other_end(from));
+    }
+
     fn copy(&self) -> Option<Box<dyn Function>> {
         let device = self.device.copy()?;
         Some(Box::new(Transport {

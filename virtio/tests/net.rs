@@ -269,6 +269,28 @@ fn a_copy_is_not_connected_until_its_driver_starts_anew() {
 }
 
 #[test]
+fn an_earlier_state_takes_the_port_over() {
+    let network = network();
+    let (mut a, mut b) = (Guest::new(&network, 1, 0), Guest::new(&network, 2, 0));
+    let snapshot = b.host.function.copy().unwrap();
+    b.host.set_status(0);
+    assert_eq!(network.connected(), 1);
+    for _ in 0..2 {
+        let mut before = snapshot.copy().unwrap();
+        before.take_over(&*b.host.function);
+        before.attach(Arc::new(Bell(Arc::default())));
+        b.host.function = before;
+        assert_eq!((b.status(), network.connected()), ([1, 0], 2));
+        b.rx = Driver::new(BASE, 256, false, &b.host.memory);
+        b.offer(0, 1600);
+        a.send(&frame(2, 1, b"for the same address"));
+        assert_eq!(b.rings.load(Ordering::Relaxed), 1);
+        assert_eq!(b.received(0).unwrap()[26..], *b"for the same address");
+        b.rings.store(0, Ordering::Relaxed);
+    }
+}
+
+#[test]
 fn of_two_with_one_address_the_second_has_no_link() {
     let network = network();
     let _first = Guest::new(&network, 1, 0);
