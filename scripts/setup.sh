@@ -179,3 +179,15 @@ setup() {
 	fi
 	find_cargo || die "there is still no cargo of version 1.$RUST_MINOR or later: install a newer one with rustup"
 }
+
+# An independent disassembler for PowerPC, which tests compare with.
+setup_disassembler() {
+	if have powerpc64le-linux-gnu-objdump; then
+		return 0
+	fi
+	have apt-get || die "install powerpc64le-linux-gnu-objdump: tests compare with it"
+	say "installing binutils-powerpc64le-linux-gnu"
+	quietly as_root apt-get update -q || say "not every package index could be fetched; going on"
+	apt_install binutils-powerpc64le-linux-gnu ||
+		die "apt-get could not install binutils-powerpc64le-linux-gnu (its message is above)"
+}

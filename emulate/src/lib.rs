@@ -1,186 +1,182 @@
-//! Loads and stores as something other than the processor carries them out, for a device or for a page that is watched: where they
-//! go, how many bytes, and how these become a register's (Power ISA 3.0C, book I, 3.3.2 to 3.3.5, 4.6.2, 4.6.3, 6.7, 7.6; book II, 4.3.2).
+//! Loads and stores as something other than the processor carries them out, for a device or for a page that is watched: which
+//! instruction a word is ([`decode`]), where its operand is ([`Instruction::operand`]), how its bytes become registers' and the other
+//! way round ([`Instruction::load`], [`Instruction::store`]), what the processor would refuse ([`Instruction::refusal`]), and in which
+//! pieces a device gets them ([`units`]). Power ISA 3.1B: book I, 1.6, 3.3, 4.6, 6.7 and 7.6; book II, 4.
 //!
-//! Decoded ([`decode`]) are the integer, floating point, VMX and VSX forms that move one register, and operations on cache blocks.
-//! Everything else is `None`: multiple and string forms, quadwords, pairs, `larx` and `stcx.`, and ISA 3.1's prefixed forms.
+//! All loads and stores of the problem state are in one table (`table.rs`), but for `copy`, `paste.` and the hash instructions of ISA
+//! 3.1.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 mod convert;
 mod decode;
+mod moves;
+mod refusal;
+mod row;
+mod table;
 #[cfg(test)]
 mod tests;
+mod units;
 
-pub use decode::decode;
+use power::Generation;
+
+pub use decode::{decode, decode_prefixed, is_prefix};
+pub use moves::Registers;
+pub use refusal::{Facility, Refusal};
+pub use row::{Operation, Row};
+pub use units::units;
+
+use row::{Bank, Fields, Form};
 
 /// Bytes of a cache block: what `dcbz` fills with zeroes.
 pub const BLOCK: u64 = 128;
 
-/// The most bytes that an instruction moves from or to a register.
-pub const MAX_BYTES: usize = 16;
+/// The most bytes of memory that an instruction is about: all general purpose registers' words, or a cache block.
+pub const MAX_BYTES: usize = 128;
 
-/// What an instruction does to memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Operation {
-    /// It loads [`Instruction::bytes`] into its register.
-    Load,
-    /// It stores as many from it.
-    Store,
-    /// It stores zeroes to a block.
-    Zero,
-    /// It cleans a block from caches, or fetches it into one: no byte changes.
-    Cache,
-}
-
-/// A register that is loaded or stored.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Register {
-    /// A general purpose register, 0 to 31.
-    Gpr(u8),
-    /// A vector-scalar register, 0 to 63. Doubleword 0 of the first half are the floating point registers; the second half are the
-    /// vector registers.
-    Vsr(u8),
-    /// None.
-    None,
-}
-
-/// Which bit of the MSR has to be on for the instruction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Facility {
-    /// None.
-    Always,
-    /// MSR\[FP\].
-    FloatingPoint,
-    /// MSR\[VEC\].
-    Vector,
-    /// MSR\[VSX\].
-    VectorScalar,
-}
-
-/// How bytes in memory and a register correspond.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Form {
-    /// A number: the low bytes of a GPR, or of a VSR's doubleword 0. Loads extend it.
-    Number { signed: bool },
-    /// A floating point number: single in memory, double in doubleword 0.
-    Single,
-    /// All of a VSR: elements of so many bytes, the first one leftmost.
-    Vector { element: usize },
-    /// One element, which goes to all places of a VSR.
-    Splat,
-    /// One element of a VR, in the place that its address has in the aligned quadword.
-    Lane,
+/// All rows of the table: first those without a prefix.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    table::PLAIN.iter().chain(&table::PREFIXED)
 }
 
 /// What is added to the base.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Offset {
-    Displacement(i16),
+pub enum Offset {
+    /// This.
+    Displacement(i64),
+    /// A GPR.
     Gpr(u8),
 }
 
-/// A decoded load or store.
+/// What an operand's place depends on.
+#[derive(Clone, Copy)]
+pub struct State<'a> {
+    /// The general purpose registers.
+    pub gpr: &'a [u64; 32],
+    /// XER.
+    pub xer: u64,
+    /// The instruction's own address.
+    pub pc: u64,
+    /// MSR\[SF\].
+    pub wide: bool,
+}
+
+/// What an instruction is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Operand {
+    /// The effective address of its first byte.
+    pub ea: u64,
+    /// How many there are, at most [`MAX_BYTES`].
+    pub bytes: usize,
+}
+
+/// A decoded load or store.
+#[derive(Clone, Copy, Debug)]
 pub struct Instruction {
-    /// What it does.
-    pub operation: Operation,
-    /// With which register.
-    pub register: Register,
-    /// How many bytes of memory it is about: 1, 2, 4, 8 or 16; for a block [`BLOCK`].
-    pub bytes: u64,
-    /// The GPR that gets the effective address, for update forms.
-    pub update: Option<u8>,
-    /// What has to be available.
-    pub facility: Facility,
-    form: Form,
-    /// Its bytes are in the other order than MSR\[LE\] says.
-    reversed: bool,
-    /// The GPR of the base; none is zero.
-    base: Option<u8>,
-    offset: Offset,
-    /// The address is rounded down to a multiple of this.
-    align: u64,
+    row: &'static Row,
+    /// Or 0.
+    prefix: u32,
+    word: u32,
 }
 
 impl Instruction {
+    /// Its row of the table.
+    pub const fn row(&self) -> &'static Row {
+        self.row
+    }
+
+    /// What it does.
+    #[inline]
+    pub const fn operation(&self) -> Operation {
+        self.row.operation
+    }
+
+    /// Has a processor of this generation got it?
+    pub fn exists(&self, generation: Generation) -> bool {
+        generation >= self.row.since
+    }
+
+    /// Its own length in bytes.
+    #[inline]
+    pub const fn size(&self) -> u64 {
+        if self.prefix == 0 { 4 } else { 8 }
+    }
+
     /// Does it change memory?
+    #[inline]
     pub const fn stores(&self) -> bool {
-        matches!(self.operation, Operation::Store | Operation::Zero)
+        use Operation::{Atomic, Conditional, Store, Zero};
+        matches!(self.row.operation, Store | Zero | Conditional | Atomic)
     }
 
-    /// The effective address of its first byte. `wide` is MSR\[SF\].
-    pub fn ea(&self, gpr: &[u64; 32], wide: bool) -> u64 {
+    /// The GPR that gets the effective address.
+    #[inline]
+    pub const fn update(&self) -> Option<u8> {
+        if self.row.update { Some(self.ra()) } else { None }
+    }
+
+    /// The GPR and the bytes, if it does no more than to load or store one, up to eight of them: what nearly all accesses to devices do.
+    #[inline]
+    pub const fn simple(&self) -> Option<(u8, usize)> {
+        let one = matches!(self.row.operation, Operation::Load | Operation::Store)
+            && matches!(self.row.bank, Bank::Gpr)
+            && matches!(self.row.form, Form::Number | Form::Signed | Form::Reversed);
+        if one { Some((self.rt(), self.row.bytes as usize)) } else { None }
+    }
+
+    /// The effective address that base and offset make.
+    #[inline]
+    pub fn ea(&self, gpr: &[u64; 32], pc: u64, wide: bool) -> u64 {
         let value = |number: u8| gpr[usize::from(number & 31)];
-        let offset = match self.offset {
-            Offset::Displacement(d) => i64::from(d) as u64,
+        let base = match self.base() {
+            Some(base) => value(base),
+            None if self.is_relative() => pc,
+            None => 0,
+        };
+        let ea = base.wrapping_add(match self.offset() {
+            Offset::Displacement(d) => d as u64,
             Offset::Gpr(number) => value(number),
-        };
-        let ea = self.base.map_or(0, value).wrapping_add(offset);
-        let ea = if wide { ea } else { ea & 0xffff_ffff };
-        ea & !(self.align - 1)
+        });
+        if wide { ea } else { ea & 0xffff_ffff }
     }
 
-    /// What a load from `ea` leaves in its register: a GPR is doubleword 0, of a VSR both. `memory` has its [`Instruction::bytes`]; what
-    /// is missing counts as zero. `little` is MSR\[LE\]. What the architecture leaves undefined is zero.
-    pub fn load(&self, memory: &[u8], ea: u64, little: bool) -> [u64; 2] {
-        let little = little != self.reversed;
-        let number = convert::number(memory, little);
-        let vector = match self.form {
-            Form::Number { signed } => {
-                let number = number as u64;
-                let unused = 64 - 8 * memory.len().clamp(1, 8) as u32;
-                let extended = ((number << unused) as i64 >> unused) as u64;
-                return [if signed { extended } else { number }, 0];
+    /// The registers that [`Instruction::ea`] looks at, as bits.
+    #[inline]
+    pub const fn address_registers(&self) -> u32 {
+        let base = match self.base() {
+            Some(base) => 1 << (base & 31),
+            None => 0,
+        };
+        match self.offset() {
+            Offset::Displacement(_) => base,
+            Offset::Gpr(number) => base | 1 << (number & 31),
+        }
+    }
+
+    /// Its operand; `None` if it is an invalid form, in this state.
+    pub fn operand(&self, state: &State<'_>) -> Option<Operand> {
+        let ea = self.ea(state.gpr, state.pc, state.wide);
+        let bytes = match self.row.form {
+            Form::Length | Form::Left => (state.gpr[usize::from(self.rb() & 31)] >> 56).min(16),
+            Form::Words => match self.row.fields {
+                Fields::D => 4 * (32 - u64::from(self.rt())),
+                Fields::Count => self.count(),
+                _ => state.xer & 127,
+            },
+            _ => self.row.bytes.into(),
+        };
+        if self.row.form == Form::Words && self.row.fields == Fields::X && !self.stores() {
+            let clash = |register| self.overwrites(bytes, register);
+            if self.base().is_some_and(clash) || clash(self.rb()) {
+                return None;
             }
-            Form::Single => return [convert::to_double(number as u32), 0],
-            Form::Vector { element } => convert::join(memory.chunks(element), little),
-            Form::Splat => convert::join((0..MAX_BYTES / memory.len().max(1)).map(|_| memory), little),
-            Form::Lane => number << self.lane(ea, little),
+        }
+        // VMX and blocks round down.
+        let align = match (self.row.bank, self.row.form, self.row.operation) {
+            (_, _, Operation::Cache | Operation::Zero) => BLOCK,
+            (Bank::Vr, Form::Lane | Form::Elements(_), _) => bytes,
+            _ => 1,
         };
-        [(vector >> 64) as u64, vector as u64]
-    }
-
-    /// What a load of nothing but ones leaves in a general purpose register.
-    pub const fn ones(&self) -> u64 {
-        match self.form {
-            Form::Number { signed: false } if self.bytes < 8 => (1 << (8 * self.bytes)) - 1,
-            _ => u64::MAX,
-        }
-    }
-
-    /// What a store to `ea` of its register's value, as [`Instruction::load`] has it, leaves in memory: the first [`Instruction::bytes`].
-    pub fn store(&self, value: [u64; 2], ea: u64, little: bool) -> [u8; MAX_BYTES] {
-        let little = little != self.reversed;
-        let vector = u128::from(value[0]) << 64 | u128::from(value[1]);
-        let bytes = self.bytes as usize;
-        let mut memory = [0; MAX_BYTES];
-        let (element, mut rest) = match self.form {
-            Form::Number { .. } => (bytes, u128::from(value[0])),
-            Form::Single => (bytes, u128::from(convert::to_single(value[0]))),
-            Form::Vector { element } => (element, vector),
-            Form::Lane | Form::Splat => (bytes, vector >> self.lane(ea, little)),
-        };
-        // The last element is rightmost.
-        for place in memory[..bytes.min(MAX_BYTES)].rchunks_mut(element) {
-            convert::put(place, rest, little);
-            rest = rest.checked_shr(8 * element as u32).unwrap_or(0);
-        }
-        memory
-    }
-
-    /// What it loads or stores as a number, to be shown: the bytes in the order in which the instruction takes them, or all of a VSR.
-    pub fn value(&self, memory: &[u8], little: bool) -> u128 {
-        let little = little != self.reversed;
-        match self.form {
-            Form::Vector { element } => convert::join(memory.chunks(element), little),
-            _ => convert::number(memory, little),
-        }
-    }
-
-    /// How far from the right an element stands, in bits.
-    fn lane(&self, ea: u64, little: bool) -> u32 {
-        let offset = ea & 15;
-        let below = if little { offset } else { 16u64.saturating_sub(self.bytes + offset) };
-        8 * below as u32
+        Some(Operand { ea: ea & !(align - 1), bytes: bytes as usize })
     }
 }

@@ -62,7 +62,16 @@ fn enter_handler(vcpu: &mut Vcpu, vector: Vector, cause: u64) -> (u64, u64) {
     }
     vcpu.msr = new.bits();
     // Interrupts that an instruction causes say whether it was a prefixed one.
-    let caused = matches!(vector, Vector::DATA_STORAGE | Vector::PROGRAM);
+    let caused = matches!(
+        vector,
+        Vector::DATA_STORAGE
+            | Vector::PROGRAM
+            | Vector::ALIGNMENT
+            | Vector::FP_UNAVAILABLE
+            | Vector::VMX_UNAVAILABLE
+            | Vector::VSX_UNAVAILABLE
+            | Vector::TRACE
+    );
     let prefixed = if caused { msr.bits() & SRR1_PREFIXED } else { 0 };
     (pc, msr.bits() & !SRR1_CAUSE | prefixed | cause)
 }

@@ -54,9 +54,9 @@ extern "C" fn rm_storage_fault(vcpu: &mut Vcpu, ea: u64, cause: u64, fetch: u64)
 extern "C" fn rm_emulate(vcpu: &mut Vcpu) -> u64 {
     // SAFETY: a vCPU's partition outlives it.
     let partition = unsafe { &*vcpu.partition };
-    let outcome =
-        if mmio::emulate(vcpu, partition, mmio::ALL) { Outcome::Emulated } else { Outcome::Escalated };
     let (ea, cause) = (vcpu.fault.ea, Dsisr::from_bits_retain(vcpu.fault.cause));
+    let done = mmio::emulate(vcpu, partition, ea, mmio::ALL);
+    let outcome = if done { Outcome::Emulated } else { Outcome::Escalated };
     after_fault(vcpu, outcome, ea, cause, false)
 }
 
@@ -96,12 +96,13 @@ fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Result<
         // of a guest that uses small ones.
         Triage::Escalate(escalation) => {
             let real = escalation.real(Ea(ea));
-            if !fetch && mmio::is_told_nothing(vcpu, partition, real, escalation.guest_r) {
-                if mmio::emulate(vcpu, partition, mmio::VOLATILE) {
+            if !fetch && mmio::is_for_bus(partition, real, escalation.guest_r) {
+                let told = mmio::is_told_nothing(vcpu, partition, real);
+                if told && mmio::emulate(vcpu, partition, ea, mmio::VOLATILE) {
                     return Ok(Outcome::Emulated);
                 }
                 leave(vcpu, &access, cause, fetch, Some(escalation));
-                return Err(Unsaved);
+                return if told { Err(Unsaved) } else { Ok(Outcome::Escalated) };
             }
             let machine = RealMode::of(vcpu);
             let mut populated = false;

@@ -1,12 +1,12 @@
 //! Loads and stores where a partition has neither memory nor a device: an empty bus. Loads read all ones, stores are dropped.
 //!
-//! Real mode carries out what moves a general purpose register. Virtual mode has the rest: what a line is said about, vector registers, and
-//! instructions that are not emulated.
+//! Real mode carries out what moves one general purpose register and stays within its alignment. Virtual mode has the rest: what a line is
+//! said about, other registers, and instructions that are refused.
 #![allow(unsafe_code)] // reads an instruction by its real address
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use emulate::{Instruction, Operation, Register, decode};
+use emulate::{Instruction, decode};
 use hpt::AccessKind;
 use power::regs::Msr;
 use power::{GuestReal, HpteR};
@@ -62,13 +62,16 @@ pub const fn is_inhibited(guest: HpteR) -> bool {
     guest.any(HpteR::I) && guest.0 & HpteR::WIMG != HpteR::W | HpteR::I | HpteR::M
 }
 
-/// Is there nothing where the vCPU's access went, by an entry of the guest's with this dword 1, and nothing more to say about that?
+/// Does the vCPU's access, by an entry of the guest's with this dword 1, go to a bus, where there is no memory?
 #[inline(always)]
-pub(crate) fn is_told_nothing(vcpu: &Vcpu, partition: &Partition, real: GuestReal, guest: HpteR) -> bool {
-    is_inhibited(guest)
-        && partition.slots.find(real).is_none()
-        && !partition.devices.contains(&real.0)
-        && partition.nowhere.is_told(vcpu.pc, real)
+pub(crate) fn is_for_bus(partition: &Partition, real: GuestReal, guest: HpteR) -> bool {
+    is_inhibited(guest) && partition.slots.find(real).is_none()
+}
+
+/// Is nothing there, and nothing more to say about that?
+#[inline(always)]
+pub(crate) fn is_told_nothing(vcpu: &Vcpu, partition: &Partition, real: GuestReal) -> bool {
+    !partition.devices.contains(&real.0) && partition.nowhere.is_told(vcpu.pc, real)
 }
 
 /// The general purpose registers that are in the vCPU whenever real mode has been entered, as bits.
@@ -76,46 +79,37 @@ pub(crate) const VOLATILE: u32 = 0x1fff;
 /// All of them.
 pub(crate) const ALL: u32 = !0;
 
-/// Carries out the instruction at the vCPU's `pc`, whose access met nothing; false if it is virtual mode's to do, or names other
+/// Carries out the instruction at the vCPU's `pc`, whose access to `ea` met nothing; false if it is virtual mode's to do, or names other
 /// registers than those that are `saved`, as bits, in the vCPU.
 #[inline(always)]
-pub(crate) fn emulate(vcpu: &mut Vcpu, partition: &Partition, saved: u32) -> bool {
+pub(crate) fn emulate(vcpu: &mut Vcpu, partition: &Partition, ea: u64, saved: u32) -> bool {
     let Some(instruction) = fetch(vcpu, partition).and_then(decode) else { return false };
-    // Where it went is known, but an update form leaves its address in a register.
-    let loaded = match (instruction.operation, instruction.register) {
-        (Operation::Load, Register::Gpr(number)) => saved >> (number & 31) & 1 != 0,
-        _ => true,
-    };
-    if !loaded || (instruction.update.is_some() && saved != ALL) {
+    let Some((register, bytes)) = instruction.simple() else { return false };
+    let named = instruction.address_registers() | 1 << (register & 31);
+    let msr = vcpu.msr();
+    // After an instruction that is traced there is an interrupt.
+    if named & !saved != 0 || msr.contains(Msr::SE) {
+        return false;
+    }
+    // Of an access that is not aligned, another part may meet something.
+    if instruction.ea(&vcpu.gpr, vcpu.pc, msr.contains(Msr::SF)) != ea || ea & (bytes as u64 - 1) != 0 {
         return false;
     }
     // --- point of no return ---
-    let done = complete(vcpu, &instruction);
-    if done {
-        partition.nowhere.count();
+    partition.nowhere.count();
+    if !instruction.stores() {
+        vcpu.gpr[usize::from(register & 31)] = instruction.ones();
     }
-    done
-}
-
-/// Lets the vCPU have carried out an instruction that met nothing; false, and nothing has changed, if it moves another register than a
-/// general purpose one, or is not emulated at all.
-fn complete(vcpu: &mut Vcpu, instruction: &Instruction) -> bool {
-    let ea = instruction.ea(&vcpu.gpr, vcpu.msr().contains(Msr::SF));
-    match (instruction.operation, instruction.register) {
-        (Operation::Load, Register::Gpr(number)) => vcpu.gpr[usize::from(number & 31)] = instruction.ones(),
-        (Operation::Load, _) | (Operation::Zero, _) => return false,
-        (Operation::Store | Operation::Cache, _) => {}
-    }
-    finish(vcpu, instruction, ea);
+    finish(vcpu, &instruction, ea);
     true
 }
 
 /// An instruction that accessed `ea` has been carried out.
 pub fn finish(vcpu: &mut Vcpu, instruction: &Instruction, ea: u64) {
-    if let Some(base) = instruction.update {
+    if let Some(base) = instruction.update() {
         vcpu.gpr[usize::from(base & 31)] = ea;
     }
-    vcpu.pc = vcpu.pc.wrapping_add(4);
+    vcpu.pc = vcpu.pc.wrapping_add(instruction.size());
 }
 
 /// The instruction word at `pc`, through the guest's own translation.

@@ -19,7 +19,7 @@ const fn field(spr: u32) -> u32 {
 /// The guest used a facility that HFSCR does not give it. DPDES reads zero and takes no message: a guest whose cores have one
 /// thread has nobody to send one to. All else is an illegal instruction.
 pub fn handle(guest: &mut Guest<'_>) -> After {
-    let Some(word) = mmio::fetch(guest.partition, guest.regs) else {
+    let Some(word) = mmio::fetch_word(guest.partition, guest.regs, guest.regs.pc) else {
         // The instruction is not to be had: the guest runs again and faults on it, or not.
         return After::Continue;
     };

@@ -1,5 +1,6 @@
 //! What a guest is left for: the virtual-mode half of hypercalls and storage faults.
 
+mod access;
 pub mod facility;
 pub mod hcall;
 pub mod mmio;

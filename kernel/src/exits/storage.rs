@@ -65,6 +65,10 @@ fn backed(guest: &mut Guest<'_>, escalation: &Escalation) -> Result<(), After> {
     let core = guest.partition.core();
     let kind = kind(&guest.regs.fault);
     let real = escalation.real(Ea(guest.regs.fault.ea));
+    // Nothing is to be done to the entry then.
+    if core.slots.find(real).is_none() {
+        return nothing_there(guest, real, Some(escalation.guest_r));
+    }
     let is_memory = core.slots.page(real).is_some();
     for _ in 0..ATTEMPTS {
         if is_memory && prepare(guest, real)? == Outcome::Emulate {
@@ -112,14 +116,17 @@ pub fn insert_real_mode(partition: &Partition, ea: Ea) -> Result<(), After> {
 /// memory, and there is none.
 fn nothing_there(guest: &mut Guest<'_>, real: GuestReal, guest_r: Option<HpteR>) -> Result<(), After> {
     let inhibited = guest_r.is_some_and(is_inhibited);
-    let regs = &mut *guest.regs;
-    if inhibited && !regs.fault.fetch {
+    if inhibited && !guest.regs.fault.fetch {
         return mmio::emulate(guest, real);
     }
-    regs.dar = regs.fault.ea;
-    // SRR1 and DSISR of a machine check for a real address that does not exist differ by processor; the guest's handler
-    // sees that it was not recovered, and by DAR where it was.
+    machine_check(guest.regs, guest.regs.fault.ea);
+    Ok(())
+}
+
+/// The guest gets what a real address that does not exist gives. SRR1 and DSISR of that differ by processor; the guest's handler sees
+/// that it was not recovered, and by DAR where it was.
+pub fn machine_check(regs: &mut Vcpu, ea: u64) {
+    regs.dar = ea;
     regs.dsisr = 0;
     inject_saved(regs, Vector::MACHINE_CHECK, 0);
-    Ok(())
 }
