@@ -1,4 +1,4 @@
-//! The project's only build tool: `cargo xtask build|run|fetch|test|bench|check-realmode|profile|trace`.
+//! The project's only build tool: `cargo xtask build|run|fetch|test|bench|check-realmode|profile|fuzz|trace`.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -9,6 +9,7 @@ mod bench;
 mod case;
 mod debian;
 mod devices;
+mod fuzz;
 mod options;
 mod profile;
 mod qemu;
@@ -73,6 +74,8 @@ Commands:
   check-realmode [FILE]  check what the image (or another one) does with address translation off
   profile [OPTIONS]      count the instructions of a run, and say where they go; `cargo xtask profile --help` lists the
                          options
+  fuzz [OPTIONS]         give parts of the hypervisor whatever bytes, to find what they do not bear; `cargo xtask fuzz
+                         --help` lists the options
   trace FILE             print the trace events in a log of the console; `cargo xtask trace --help` tells more
   help                   print this text
 ";
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Some("bench") => bench::main(rest),
         Some("check-realmode") => check_realmode(rest),
         Some("profile") => profile::main(rest),
+        Some("fuzz") => fuzz::main(rest),
         Some("trace") => trace::main(rest),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");

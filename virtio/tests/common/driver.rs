@@ -134,6 +134,12 @@ impl Driver {
         }
     }
 
+    /// Takes all descriptors back, whether the device is done with them or not.
+    pub fn recycle(&mut self) {
+        self.free = (0..self.layout.size).rev().collect();
+        self.out.fill(None);
+    }
+
     /// How many chains are out.
     pub fn out(&self) -> usize {
         self.out.iter().flatten().count()

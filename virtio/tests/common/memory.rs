@@ -23,6 +23,8 @@ pub struct Memory {
     pub accesses: Cell<usize>,
     /// What was given back: from where on, and how much.
     pub discarded: RefCell<Vec<(u64, u64)>>,
+    /// What another processor writes after so many more accesses.
+    ambush: RefCell<Option<(usize, u64, Vec<u8>)>>,
 }
 
 impl Memory {
@@ -34,11 +36,26 @@ impl Memory {
             wires: RefCell::default(),
             accesses: Cell::new(0),
             discarded: RefCell::default(),
+            ambush: RefCell::default(),
         }
     }
 
     pub fn base(&self) -> u64 {
         self.base
+    }
+
+    /// Another processor writes after so many accesses of a device.
+    pub fn ambush(&self, after: usize, at: u64, bytes: &[u8]) {
+        *self.ambush.borrow_mut() = Some((self.accesses.get() + after, at, bytes.to_vec()));
+    }
+
+    fn count_access(&self) {
+        self.accesses.set(self.accesses.get() + 1);
+        if let Some((_, at, bytes)) =
+            self.ambush.borrow_mut().take_if(|(when, ..)| self.accesses.get() > *when)
+        {
+            self.put(at, &bytes);
+        }
     }
 
     fn range(&self, at: u64, length: usize) -> Result<std::ops::Range<usize>, DmaError> {
@@ -93,14 +110,14 @@ impl Memory {
 
 impl Bus for Memory {
     fn read(&self, at: u64, to: &mut [u8]) -> Result<(), DmaError> {
-        self.accesses.set(self.accesses.get() + 1);
+        self.count_access();
         let range = self.range(at, to.len())?;
         to.copy_from_slice(&self.bytes.borrow()[range]);
         Ok(())
     }
 
     fn write(&self, at: u64, from: &[u8]) -> Result<(), DmaError> {
-        self.accesses.set(self.accesses.get() + 1);
+        self.count_access();
         let range = self.range(at, from.len())?;
         if let Some(writable) = &*self.writable.borrow() {
             assert!(
