@@ -25,8 +25,8 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Coverflow-checks -Ccodegen-units=1";
 
-/// What is no failure: inputs to 1 KiB; 5 s, 512 MiB in all and 64 MiB at once.
-const LIMITS: [&str; 4] = ["-max_len=1024", "-timeout=5", "-rss_limit_mb=512", "-malloc_limit_mb=64"];
+/// What is no failure: inputs to 512 bytes; 5 s, 512 MiB in all and 64 MiB at once.
+const LIMITS: [&str; 4] = ["-max_len=512", "-timeout=5", "-rss_limit_mb=512", "-malloc_limit_mb=64"];
 
 pub fn main(arguments: Vec<OsString>) -> Result<u8, Failure> {
     use lexopt::prelude::*;
