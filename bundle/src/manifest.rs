@@ -24,6 +24,7 @@
 //! rng = false                # true: a source of random numbers (virtio-rng)
 //! balloon = false            # true: a device by which the guest gives memory back when asked to (virtio-balloon)
 //! second-console = false     # true: a console of virtio besides the one it always has
+//! iommu = false              # true: devices of virtio reach only the memory that the guest maps for them (H_PUT_TCE)
 //!
 //! [[partition.disk]]         # a disk of its own (virtio-blk), up to 8
 //! image = "root.img"         # either a file of the archive, of which the guest has a copy in memory that goes with it ...
@@ -131,6 +132,8 @@ pub struct Partition {
     pub balloon: bool,
     /// Whether it has a second console.
     pub second_console: bool,
+    /// Whether its virtio devices reach only the memory that it maps for them.
+    pub iommu: bool,
     /// The host's devices that it has to itself.
     pub devices: Vec<Device>,
     /// Its disks; at most [`crate::MAX_DEVICES`].
@@ -203,11 +206,17 @@ impl Partition {
             rng: false,
             balloon: false,
             second_console: false,
+            iommu: false,
             devices: Vec::new(),
             disks: Vec::new(),
             nets: Vec::new(),
             lines: Lines::default(),
         }
+    }
+
+    /// Whether it has devices that the hypervisor makes, and with them a PCI host bridge.
+    pub fn has_emulated(&self) -> bool {
+        self.rng || self.balloon || self.second_console || !self.disks.is_empty() || !self.nets.is_empty()
     }
 }
 
@@ -286,6 +295,9 @@ impl Partition {
         }
         if self.second_console != default.second_console {
             line(&mut text, "second-console", self.second_console);
+        }
+        if self.iommu != default.iommu {
+            line(&mut text, "iommu", self.iommu);
         }
         self.disks.iter().for_each(|disk| disk.to_toml(&mut text));
         self.nets.iter().for_each(|net| net.to_toml(&mut text));

@@ -59,6 +59,8 @@ struct RawPartition {
     #[serde(default)]
     second_console: bool,
     #[serde(default)]
+    iommu: bool,
+    #[serde(default)]
     device: Vec<RawDevice>,
     #[serde(default)]
     disk: Vec<Spanned<RawDisk>>,
@@ -200,6 +202,7 @@ impl RawPartition {
             rng: self.rng,
             balloon: self.balloon,
             second_console: self.second_console,
+            iommu: self.iommu,
             devices: devices::devices(text, &self.device, others)?,
             disks: devices::disks(text, &self.disk, exists, others)?,
             nets: devices::nets(text, &self.net, others)?,

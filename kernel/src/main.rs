@@ -10,6 +10,7 @@ extern crate alloc;
 mod clock;
 mod console;
 mod cpus;
+mod devices;
 mod epitaph;
 mod exits;
 mod host_interrupts;

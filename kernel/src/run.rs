@@ -19,6 +19,7 @@ use realmode::prepare_stay;
 use realmode::world;
 use sched::{Arrival, Entry, MAX_CPUS, Phase, Wake};
 
+use crate::devices::work;
 use crate::exits::{After, Guest, facility, hcall, storage};
 use crate::partition::dispatch::{self, Reason};
 use crate::partition::life::{self, Ending};
@@ -103,6 +104,7 @@ impl Cpu {
             if self.number == cpus::boot() {
                 terminal::service();
             }
+            work::serve();
             if let Next::Run(entry, until) = schedule::next(self.number) {
                 self.stay(entry, until);
                 continue;
@@ -114,6 +116,8 @@ impl Cpu {
                     IDLE.set(self.number, false);
                     self.stay(entry, until);
                 }
+                // Devices have more to do, and nobody else has: at once.
+                Next::Idle(_) if work::is_waiting() => IDLE.set(self.number, false),
                 Next::Idle(until) => {
                     let until = [until, merge::idle()].into_iter().flatten().min();
                     self.sleep(until);
@@ -173,6 +177,7 @@ impl Cpu {
     /// When this CPU has to be out of a guest, or awake, for its own sake.
     fn next_duty(&self) -> u64 {
         let service = if self.number == cpus::boot() { terminal::next_service() } else { u64::MAX };
+        let service = if work::is_waiting() { service.min(timebase() + work::PERIOD) } else { service };
         self.sleepers.iter().map(|(expires, _)| *expires).fold(service, u64::min)
     }
 
@@ -328,6 +333,7 @@ impl Cpu {
             if self.number == cpus::boot() {
                 terminal::service();
             }
+            work::serve();
             if let Some(server) = received.kin {
                 until = until.min(timebase() + HURRY);
                 heir = Some(server);

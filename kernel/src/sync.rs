@@ -24,16 +24,18 @@ pub enum Rank {
     Slots = 4,
     /// The areas that a vCPU shares with its guest.
     Areas = 5,
+    /// A partition's devices.
+    Devices = 6,
     /// A partition's console rings, its clock; what the monitor has shown of it.
-    Partition = 6,
+    Partition = 7,
     /// A run queue.
-    Queue = 7,
+    Queue = 8,
     /// The frame store.
-    Frames = 8,
+    Frames = 9,
     /// The heap.
-    Heap = 9,
+    Heap = 10,
     /// The physical console and the log.
-    Console = 10,
+    Console = 11,
 }
 
 /// A lock.

@@ -10,6 +10,4 @@ pub const VERSION_1: u64 = 1 << 32;
 pub const ACCESS_PLATFORM: u64 = 1 << 33;
 
 /// What the transport offers for every device.
-pub(crate) const TRANSPORT: u64 = INDIRECT | EVENT_INDEX | VERSION_1 | ACCESS_PLATFORM;
-/// What a driver cannot do without.
-pub(crate) const NEEDED: u64 = VERSION_1 | ACCESS_PLATFORM;
+pub(crate) const TRANSPORT: u64 = INDIRECT | EVENT_INDEX | VERSION_1;

@@ -7,6 +7,7 @@ use core::any::Any;
 
 use phb::{Bus, Config, Description, Doorbell, Function, Identity, Width};
 
+use crate::features::{ACCESS_PLATFORM, VERSION_1};
 use crate::{Broken, Device, Layout, OtherEnd, Queue};
 
 mod common;
@@ -36,6 +37,8 @@ mod isr {
 pub struct Transport {
     device: Box<dyn Device>,
     config: Config,
+    /// The features that a driver cannot do without.
+    needed: u64,
     /// Where the PCI configuration access capability is.
     access: u16,
     queues: Vec<Queue>,
@@ -93,6 +96,7 @@ impl Transport {
         let mut transport = Transport {
             device,
             config,
+            needed: VERSION_1 | ACCESS_PLATFORM,
             access,
             queues: alloc::vec![Queue::default(); sizes.len()],
             setup: Vec::new(),
@@ -106,6 +110,11 @@ impl Transport {
         };
         transport.forget();
         transport
+    }
+
+    /// The same without a host bridge that translates addresses: its driver finds memory at its real addresses.
+    pub fn untranslated(self) -> Transport {
+        Transport { needed: VERSION_1, ..self }
     }
 
     /// The features that driver and device have agreed on.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use common::host::*;
 use common::{Driver, Host, Memory, Part, Wire};
 use phb::{Bus, offset};
-use virtio::{Broken, Device, Kind, Queue, features};
+use virtio::{Broken, Device, Kind, Queue, Transport, features};
 
 const BASE: u64 = 0x10_0000;
 const BUFFERS: u64 = BASE + 0x8000;
@@ -159,6 +159,18 @@ fn negotiation_takes_its_steps() {
     assert_eq!(host.status() & NEEDS_RESET, 0);
     host.set_status(0);
     assert_eq!(host.status(), 0);
+}
+
+#[test]
+fn without_translation_its_driver_has_real_addresses() {
+    let (mut host, _) = host();
+    let device = Inverter { changes: Arc::default(), started: false, written: 0 };
+    host.function = Box::new(Transport::new(Box::new(device)).untranslated());
+    host.config_write(offset::COMMAND, 2, 6);
+    assert_eq!(host.offered() & NEEDED, features::VERSION_1);
+    host.accept(features::VERSION_1);
+    host.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK);
+    assert_eq!(host.status(), ACKNOWLEDGE | DRIVER | FEATURES_OK);
 }
 
 #[test]

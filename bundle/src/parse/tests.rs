@@ -51,6 +51,7 @@ fn defaults() {
         rng: false,
         balloon: false,
         second_console: false,
+        iommu: false,
         devices: Vec::new(),
         disks: Vec::new(),
         nets: Vec::new(),
@@ -80,6 +81,7 @@ fn writes_what_it_reads() {
         rng: true,
         balloon: true,
         second_console: true,
+        iommu: true,
         devices: ["0000:01:00.0", "0001:ff:1f.7"].map(device).into(),
         disks: vec![image("root.img"), Disk { read_only: true, ..host("disk0") }, host("disk1")],
         nets: vec![Net::new(0, 0), Net { network: "dmz".into(), ..Net::new(7, 1) }],
@@ -131,6 +133,7 @@ fn each_error_names_its_line() {
     fails("rng = 1", "invalid type");
     fails("balloon = \"yes\"", "invalid type");
     fails("second-console = 2", "invalid type");
+    fails("iommu = 2", "invalid type");
     fails("initrd = \"none\"", "initrd: the archive has no file \"none\"");
     fails("cmdline = \"\\u0000\"", "NUL");
     fails(&format!("cmdline = \"{}\"", "x".repeat(MAX_CMDLINE + 1)), "longer than 2047");
@@ -352,6 +355,7 @@ fn other_devices() {
     let default = Partition::new("a", 64 << 20, "vmlinux");
     assert_eq!(partition("rng"), Partition { rng: true, ..default.clone() });
     assert_eq!(partition("balloon"), Partition { balloon: true, ..default.clone() });
+    assert_eq!(partition("iommu"), Partition { iommu: true, ..default.clone() });
     assert_eq!(partition("second-console"), Partition { second_console: true, ..default });
 }
 

@@ -18,12 +18,12 @@ use realmode::hcalls::UNHURRIED;
 use realmode::instructions::{pause, timebase};
 use realmode::machine::VirtualMode;
 
-use super::{After, Guest, rtas};
+use super::{After, Guest, dma, rtas};
 use crate::partition::{Partition, TIMEBASE_HZ, Waits, resize, snapshot};
 use crate::terminal;
 
 /// A call's end: its status, or what becomes of the partition.
-type Outcome = Result<Status, After>;
+pub(super) type Outcome = Result<Status, After>;
 
 /// Carries out the call in the vCPU's registers.
 pub fn handle(guest: &mut Guest<'_>) -> After {
@@ -61,6 +61,9 @@ pub fn handle(guest: &mut Guest<'_>) -> After {
         Hcall::RESIZE_HPT_PREPARE => Ok(resize::prepare(partition, args[0], args[1])),
         Hcall::RESIZE_HPT_COMMIT => return resize::commit(guest),
         Hcall::JOIN => return join(guest),
+        Hcall::GET_TCE | Hcall::PUT_TCE | Hcall::PUT_TCE_INDIRECT | Hcall::STUFF_TCE => {
+            dma::handle(guest, call, args)
+        }
         Hcall::RTAS => return rtas::handle(guest),
         Hcall::PARTITA_IDENTITY => {
             guest.regs.gpr[4..8].copy_from_slice(&partition.identity_words());
@@ -177,7 +180,7 @@ fn initialize(guest: &mut Guest<'_>, call: Hcall, mut a: [u64; 8]) -> Outcome {
     Ok(Status::SUCCESS)
 }
 
-fn status_of(partition: &Partition, result: Result<(), Error>) -> Outcome {
+pub(super) fn status_of(partition: &Partition, result: Result<(), Error>) -> Outcome {
     match result {
         Ok(()) => Ok(Status::SUCCESS),
         Err(Error::NoRam) => Ok(Status::PARAMETER),

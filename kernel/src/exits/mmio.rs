@@ -14,6 +14,7 @@ use realmode::{context, inject_saved};
 
 use super::access::{self, Stop};
 use super::{After, Guest, storage};
+use crate::devices::bus;
 use crate::log;
 use crate::partition::Partition;
 
@@ -25,25 +26,16 @@ const SRR1_STORED: u64 = 1 << 27;
 /// Loads from what is on the partition's bus at `real`: up to eight bytes, naturally aligned. What meets nothing is all ones.
 pub fn load(guest: &Guest<'_>, real: GuestReal, bytes: &mut [u8]) {
     bytes.fill(0xff);
-    if !bus_load(guest.partition, real, bytes) {
+    if !bus::load(guest.partition, real, bytes) {
         note(guest, "load from", real);
     }
 }
 
 /// Stores to what is there, likewise. What meets nothing is lost.
 pub fn store(guest: &Guest<'_>, real: GuestReal, bytes: &[u8]) {
-    if !bus_store(guest.partition, real, bytes) {
+    if !bus::store(guest.partition, real, bytes) {
         note(guest, "store to", real);
     }
-}
-
-/// Asks the partition's bus; false if nothing is there, and the bytes stay.
-fn bus_load(_partition: &Partition, _real: GuestReal, _bytes: &mut [u8]) -> bool {
-    false
-}
-
-fn bus_store(_partition: &Partition, _real: GuestReal, _bytes: &[u8]) -> bool {
-    false
 }
 
 /// An access met nothing. The first few are told.

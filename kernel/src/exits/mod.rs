@@ -1,6 +1,7 @@
 //! What a guest is left for: the virtual-mode half of hypercalls and storage faults.
 
 mod access;
+mod dma;
 pub mod facility;
 pub mod hcall;
 pub mod mmio;

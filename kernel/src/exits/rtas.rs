@@ -111,7 +111,10 @@ impl Platform for Services<'_> {
         self.0.core().xics.int_on(source).map(|kick| self.0.kick(kick))
     }
 
-    fn pci(&mut self, _service: Service, _args: &[u32], _results: usize) -> (RtasStatus, [u32; PCI_RESULTS]) {
-        (RtasStatus::PARAMETER, [0; PCI_RESULTS])
+    fn pci(&mut self, service: Service, args: &[u32], results: usize) -> (RtasStatus, [u32; PCI_RESULTS]) {
+        match &self.0.pci {
+            Some(devices) => devices.call(self.0, service, args, results),
+            None => (RtasStatus::PARAMETER, [0; PCI_RESULTS]),
+        }
     }
 }

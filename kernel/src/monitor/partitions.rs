@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use ::monitor::{Record, Table, Value};
@@ -33,7 +34,7 @@ pub fn list(json: bool) {
     table.print(json, &mut Paper::new());
 }
 
-/// All about one partition, then a row for each of its vCPUs.
+/// All about one partition, then a row for each of its vCPUs, and for each of its devices.
 pub fn info(partition: &Partition, json: bool) {
     let (table, rate) = (&partition.table, figures::since_start(partition));
     let life = partition.life.lock();
@@ -71,6 +72,28 @@ pub fn info(partition: &Partition, json: bool) {
         .field("unread_output", Value::Bytes(unread as u64))
         .print(json, &mut Paper::new());
     vcpus(partition, json);
+    devices(partition, json);
+}
+
+/// A row for each of its emulated devices.
+fn devices(partition: &Partition, json: bool) {
+    let Some(devices) = &partition.pci else { return };
+    let columns = &["slot", "device", "state", "queues", "requests", "notifies", "interrupts"];
+    let mut table = Table::new(columns);
+    for (slot, device) in devices.describe().into_iter().enumerate() {
+        let sizes = device.queues.iter().map(|(size, _)| size.to_string());
+        table.row([
+            Value::Number(slot as u64),
+            Value::Text(device.name.into()),
+            Value::Text(device.state.into()),
+            // A queue that is not used has no entries.
+            Value::Text(sizes.collect::<Vec<_>>().join("+")),
+            Value::Number(device.queues.iter().map(|(_, done)| done).sum()),
+            Value::Number(device.notifies),
+            Value::Number(device.interrupts),
+        ]);
+    }
+    table.print(json, &mut Paper::new());
 }
 
 fn vcpus(partition: &Partition, json: bool) {

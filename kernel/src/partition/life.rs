@@ -161,6 +161,9 @@ fn go_on(partition: &Arc<Partition>, mut life: Guard<'_, Life>) {
         return;
     }
     partition.core().gate.open(paused.len());
+    if let Some(devices) = &partition.pci {
+        devices.go_on();
+    }
     paused.into_iter().for_each(|vcpu| partition.release(vcpu));
 }
 

@@ -119,6 +119,39 @@ unsafe fn store_unit(from: *const u8, to: *mut u8, bytes: usize) {
     }
 }
 
+/// More than that is data, and not what two agree on by.
+const DATA: usize = 64;
+
+/// Loads bytes of a guest's memory, what is aligned at once, unless they are many.
+///
+/// # Safety
+/// Both are valid for so many bytes.
+unsafe fn load_all(from: *const u8, to: *mut u8, bytes: usize) {
+    if bytes > DATA {
+        // SAFETY: the caller's; bytes have no invalid values.
+        return unsafe { core::ptr::copy_nonoverlapping(from, to, bytes) };
+    }
+    for (offset, unit) in aligned_units(from as usize, bytes) {
+        // SAFETY: the caller's.
+        unsafe { load_unit(from.add(offset), to.add(offset), unit) };
+    }
+}
+
+/// Stores bytes to a guest's memory, likewise.
+///
+/// # Safety
+/// Both are valid for so many bytes.
+unsafe fn store_all(from: *const u8, to: *mut u8, bytes: usize) {
+    if bytes > DATA {
+        // SAFETY: the caller's.
+        return unsafe { core::ptr::copy_nonoverlapping(from, to, bytes) };
+    }
+    for (offset, unit) in aligned_units(to as usize, bytes) {
+        // SAFETY: the caller's.
+        unsafe { store_unit(from.add(offset), to.add(offset), unit) };
+    }
+}
+
 /// A partition's memory, by its real addresses.
 #[derive(Clone, Copy)]
 pub struct GuestMemory<'a> {
@@ -189,20 +222,33 @@ impl<'a> GuestMemory<'a> {
     pub fn read_past(&self, at: GuestReal, to: &mut [u8]) -> Result<(), Error> {
         let base = to.as_mut_ptr();
         self.each(at, to.len(), AccessKind::Read, None, |done, from, n| {
-            for (offset, bytes) in aligned_units(from as usize, n) {
-                // SAFETY: as above, and there is room for them all in `to`.
-                unsafe { load_unit(from.add(offset), base.add(done + offset), bytes) };
-            }
+            // SAFETY: as above, and there is room for them all in `to`.
+            unsafe { load_all(from, base.add(done), n) };
         })
     }
 
     /// As [`GuestMemory::write`], likewise.
     pub fn write_past(&self, at: GuestReal, from: &[u8]) -> Result<(), Error> {
         self.each(at, from.len(), AccessKind::Write, None, |done, to, n| {
-            for (offset, bytes) in aligned_units(to as usize, n) {
-                // SAFETY: as above, and the page is the partition's alone.
-                unsafe { store_unit(from.as_ptr().add(done + offset), to.add(offset), bytes) };
-            }
+            // SAFETY: as above, and the page is the partition's alone.
+            unsafe { store_all(from.as_ptr().add(done), to, n) };
+        })
+    }
+
+    /// As [`GuestMemory::read`]; what is aligned is read at once, up to eight bytes. For devices, whose drivers change memory meanwhile.
+    pub fn read_at_once(&self, at: GuestReal, to: &mut [u8]) -> Result<(), Error> {
+        let base = to.as_mut_ptr();
+        self.each(at, to.len(), AccessKind::Read, Some(&OWN), |done, from, n| {
+            // SAFETY: `n` bytes of populated memory, which stays so meanwhile, and there is room for them in `to`.
+            unsafe { load_all(from, base.add(done), n) };
+        })
+    }
+
+    /// As [`GuestMemory::write`], likewise.
+    pub fn write_at_once(&self, at: GuestReal, from: &[u8]) -> Result<(), Error> {
+        self.each(at, from.len(), AccessKind::Write, Some(&OWN), |done, to, n| {
+            // SAFETY: as above, and the page is the partition's alone.
+            unsafe { store_all(from.as_ptr().add(done), to, n) };
         })
     }
 

@@ -47,6 +47,7 @@ use self::life::Life;
 use self::memory::GuestMemory;
 use self::snapshot::Snapshot;
 use self::table::{Block, Table, table};
+use crate::devices::{self, Devices};
 use crate::sync::{self, Guard, Lock, Rank};
 use crate::watch::Watches;
 use crate::{mmu, pci, percpu};
@@ -113,6 +114,8 @@ pub struct Partition {
     pub exits: Exits,
     /// The host's devices that it has to itself.
     pub devices: pci::Claim,
+    /// Its host bridge with emulated devices.
+    pub pci: Option<Devices>,
     /// Its page table. It is exchanged only while the partition stands still, and its life's lock is held.
     pub tables: Lock<Table>,
     /// The page table that it is about to exchange it for.
@@ -146,6 +149,14 @@ struct Parts {
     _identity_pages: Box<[Page]>,
 }
 
+/// How a partition is to be, beside what its table says.
+pub struct Shape {
+    /// Its page table has 2^`hpt_shift` bytes, or what is usual for its memory.
+    pub hpt_shift: Option<u32>,
+    /// It is to become a copy of another one.
+    pub copy: bool,
+}
+
 /// A reference that outlives its scope: to something in a box that the partition keeps.
 ///
 /// # Safety
@@ -156,13 +167,12 @@ unsafe fn kept<T: ?Sized>(of: &T) -> &'static T {
 }
 
 impl Partition {
-    /// Defines a partition from its table in the manifest, with one slot number for each vCPU. Its page table has 2^`hpt_shift` bytes, or
-    /// what is usual for its memory. An error is one line for the user.
+    /// Defines a partition from its table in the manifest, with one slot number for each vCPU. An error is one line for the user.
     pub fn define(
         lpid: Lpid,
         name: &str,
         table_of: &bundle::Partition,
-        hpt_shift: Option<u32>,
+        shape: Shape,
         slots_of: &[usize],
         files: impl Fn(&str) -> Option<&'static [u8]>,
         features: &CpuFeatures,
@@ -183,7 +193,7 @@ impl Partition {
                 .transpose()?,
             cmdline: table_of.cmdline.clone(),
         };
-        let tables = match hpt_shift {
+        let tables = match shape.hpt_shift {
             Some(shift) => Table::new(shift, features.hpte_format)?,
             None => Table::for_memory(bytes, features.hpte_format)?,
         };
@@ -206,10 +216,12 @@ impl Partition {
         }
         let devices = pci::claim(&table_of.devices)?;
         devices.add_slots(&mut slots)?;
+        let emulated = devices::define(lpid, table_of, shape.copy, &files, features)
+            .map_err(|why| format!("{name}: {why}"))?;
         let paging = Paging::new(units as usize, table_of.limit.unwrap_or(u64::MAX))
             .map_err(|error| format!("no memory for the page states: {error:?}"))?;
         let icps: Box<[Icp]> = (0..table_of.vcpus).map(|_| Icp::default()).collect();
-        let sources = new_sources();
+        let sources = new_sources(emulated.is_some());
         let allowed = table_of.cpus.unwrap_or(CpuSet::ALL).and(&crate::cpus::online());
         let presences: Box<[Presence]> = slots_of.iter().map(|slot| Presence::new(*slot, allowed)).collect();
         let vrma = SlbV::vrma(PageSize::K64);
@@ -231,7 +243,7 @@ impl Partition {
             vty: Mutex::new(Vty::new(VTY_OUTPUT, VTY_INPUT)),
             paging,
             nowhere: Nowhere::default(),
-            devices: 0..0,
+            devices: if emulated.is_some() { phb::layout::EMULATED } else { 0..0 },
         });
         mmu::set_partition(lpid, tables.word(), vrma);
         let stats: Box<[Stats]> = slots_of.iter().map(|_| Stats::zero()).collect();
@@ -254,6 +266,7 @@ impl Partition {
             traced: AtomicBool::new(true),
             exits: Exits::default(),
             devices,
+            pci: emulated,
             tables: Lock::new(Rank::Partition, tables),
             next_table: Lock::new(Rank::Partition, None),
             identity: Lock::new(Rank::Partition, Changing::new(lpid, 0, features)),
@@ -312,6 +325,10 @@ impl Partition {
     /// life's lock.
     pub fn clear(&self) {
         let core = self.core();
+        // They forget the guest's memory before it is given back.
+        if let Some(devices) = &self.pci {
+            devices.reset(self);
+        }
         self.watches.end_all(self);
         snapshot::drop_kept(self);
         drop(self.next_table.lock().take());
@@ -343,6 +360,9 @@ impl Partition {
         self.devices.enable()?;
         self.core().gate.open(0);
         self.start_vcpu(0, entry, tree.0);
+        if let Some(devices) = &self.pci {
+            devices.go_on();
+        }
         Ok(())
     }
 
@@ -407,7 +427,7 @@ impl Partition {
             initrd: initrd.or(self.image.initrd.as_ref().map(|_| (0, 0))),
             rtas_base,
             devices: &self.devices.describe(),
-            pci: None,
+            pci: self.pci.as_ref().map(|devices| devices.tree(self)).as_ref(),
             vtys: &[VtyConfig { unit: FIRST_VTY, source: VTY_SOURCE, level: true }],
         })
         .map_err(|error| format!("partition {}: device tree: {error}", self.name))
@@ -540,10 +560,11 @@ impl Drop for Partition {
     }
 }
 
-/// The interrupt sources that every partition has, masked.
-fn new_sources() -> Box<[Source]> {
+/// The interrupt sources that every partition has, masked, and those of its host bridge.
+fn new_sources(pci: bool) -> Box<[Source]> {
     // The console's input, and a change of identity.
-    Box::new([Source::level(), Source::message()])
+    let own = [Source::level(), Source::message()].into_iter();
+    if pci { own.chain(devices::sources()).collect() } else { own.collect() }
 }
 
 /// A seed for the guest's random numbers.

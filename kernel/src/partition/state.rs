@@ -14,6 +14,7 @@ use core::sync::atomic::Ordering;
 use papr::rtas::PartitionClock;
 use papr::vty::Ring;
 use papr::xics::{Icp, Source, Xics};
+use phb::HostBridge;
 use realmode::layout::Vcpu;
 
 use super::dispatch::Areas;
@@ -28,6 +29,7 @@ pub struct State {
     clock: PartitionClock,
     interrupt_mode: u64,
     unjoined: usize,
+    devices: Option<HostBridge>,
 }
 
 struct VcpuState {
@@ -49,13 +51,14 @@ impl State {
     /// Of a partition none of whose vCPUs is active; the caller is who has made it stand still. An error is one line for the user.
     pub fn of(partition: &Partition) -> Result<State, String> {
         let core = partition.core();
+        let devices = partition.pci.as_ref().map(|devices| devices.state(partition)).transpose()?;
         let mut vcpus = Vec::new();
         vcpus
             .try_reserve_exact(partition.vcpus.len())
             .map_err(|_| format!("{}: no memory for its state", partition.name))?;
         vcpus.extend(partition.vcpus.iter().map(|vcpu| VcpuState::of(partition, vcpu)));
         let icps: Box<[Icp]> = (0..core.xics.servers()).map(|_| Icp::default()).collect();
-        let sources = super::new_sources();
+        let sources = super::new_sources(devices.is_some());
         // Under one lock: what is typed meanwhile raises the console's interrupt under it.
         let vty = partition.vty();
         Xics::new(&icps, &sources).copy_from(&core.xics);
@@ -70,6 +73,7 @@ impl State {
             clock,
             interrupt_mode: core.interrupt_mode.load(Ordering::SeqCst),
             unjoined: partition.unjoined.load(Ordering::SeqCst),
+            devices,
         })
     }
 
@@ -80,6 +84,10 @@ impl State {
         core.xics.copy_from(&Xics::new(&self.icps, &self.sources));
         vty.input.clone_from(&self.input);
         drop(vty);
+        // It may be given several times. What could be copied once can be again.
+        if let (Some(devices), Some(Ok(state))) = (&to.pci, self.devices.as_ref().map(HostBridge::copy)) {
+            devices.give(state);
+        }
         // Something may have been typed whose interrupt was not raised yet.
         to.update_vty_interrupt();
         *to.clock.lock() = self.clock;

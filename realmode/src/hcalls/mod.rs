@@ -128,6 +128,10 @@ static HCALL_TABLE: [Handler; ENTRIES] = {
         (Hcall::RESIZE_HPT_PREPARE, handler!(too_hard)),
         (Hcall::RESIZE_HPT_COMMIT, handler!(too_hard)),
         (Hcall::JOIN, handler!(too_hard)),
+        (Hcall::GET_TCE, handler!(too_hard)),
+        (Hcall::PUT_TCE, handler!(too_hard)),
+        (Hcall::PUT_TCE_INDIRECT, handler!(too_hard)),
+        (Hcall::STUFF_TCE, handler!(too_hard)),
     ];
     let mut n = 0;
     while n < handlers.len() {

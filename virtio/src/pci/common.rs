@@ -5,7 +5,7 @@ use core::mem::size_of;
 use phb::Bus;
 
 use super::{NO_VECTOR, Setup, Transport, status};
-use crate::features::{NEEDED, TRANSPORT};
+use crate::features::TRANSPORT;
 
 /// Offsets (struct virtio_pci_common_cfg).
 mod register {
@@ -29,7 +29,7 @@ mod register {
 
 impl Transport {
     fn offered(&self) -> u64 {
-        self.device.features() | TRANSPORT
+        self.device.features() | TRANSPORT | self.needed
     }
 
     pub(super) fn read_common(&self, offset: usize, to: &mut [u8]) {
@@ -106,9 +106,9 @@ impl Transport {
         }
         let now = &mut self.negotiation;
         let mut new = value & status::DRIVERS & !now.status;
-        // Not without VERSION_1, and not with what was not offered.
+        // Not without what is needed, and not with what was not offered.
         let accepted = now.accepted;
-        if accepted & NEEDED != NEEDED || accepted & !self.offered() != 0 {
+        if accepted & self.needed != self.needed || accepted & !self.offered() != 0 {
             new &= !status::FEATURES_OK;
         }
         let now = &mut self.negotiation;

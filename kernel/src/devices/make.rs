@@ -1,0 +1,80 @@
+//! Makes a partition's devices, as its table in the manifest says.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use bundle::DiskSource;
+use frames::FRAME;
+use phb::{Doorbell, HostBridge};
+use power::{CpuFeatures, Lpid};
+use switch::{Mac, Port, Sources};
+use virtio::balloon::BalloonDevice;
+use virtio::blk::{Blk, Overlay};
+use virtio::console::Console;
+use virtio::net::Card;
+use virtio::rng::Rng;
+use virtio::{Device, Transport};
+
+use super::disk::DiskBlock;
+use super::entropy::Darn;
+use super::work::Bell;
+use super::{Devices, FIRST};
+use crate::network;
+
+/// The devices that a partition's table names; none if it names none. For a copy of a partition, whose devices will be those of the other's,
+/// they are not made (`copy`). An error is one line for the user.
+pub fn define(
+    lpid: Lpid,
+    table: &bundle::Partition,
+    copy: bool,
+    files: impl Fn(&str) -> Option<&'static [u8]>,
+    features: &CpuFeatures,
+) -> Result<Option<Devices>, String> {
+    if !table.has_emulated() {
+        return Ok(None);
+    }
+    let mut bridge = HostBridge::new(FIRST, table.memory);
+    let bell = Arc::new(Bell::new(lpid));
+    let mut add = |device: Box<dyn Device>, translated: bool| {
+        let transport = Transport::new(device);
+        let transport = if translated { transport } else { transport.untranslated() };
+        // There are fewer kinds of devices, and fewer of each, than slots.
+        let _ = bridge.add(Box::new(transport), translated);
+    };
+    if !copy {
+        for (n, disk) in table.disks.iter().enumerate() {
+            let DiskSource::Image(name) = &disk.source else {
+                return Err("disks of the host cannot be given to partitions yet".into());
+            };
+            let image = files(name).ok_or_else(|| format!("{name}: not in the boot archive"))?;
+            // All of it may be written.
+            let blocks = image.len().div_ceil(FRAME as usize);
+            let id = format!("{}-{n}", table.name);
+            let overlay = Overlay::<DiskBlock>::new(image, blocks, disk.read_only, &id);
+            add(Box::new(Blk::new(Box::new(overlay))), table.iommu);
+        }
+        for net in &table.nets {
+            let port = Port::new(&network::named(&net.network), Sources::Own(Mac(net.mac.0)));
+            add(Box::new(Card::new(port)), table.iommu);
+        }
+        if table.rng {
+            if !features.darn {
+                return Err("rng: the host has no source of random numbers".into());
+            }
+            add(Box::new(Rng::new(Box::new(Darn))), table.iommu);
+        }
+        if table.balloon {
+            // It is about real addresses.
+            let unit = if table.huge_pages { 16 << 20 } else { FRAME };
+            add(Box::new(BalloonDevice::new(table.memory, unit)), false);
+        }
+        if table.second_console {
+            add(Box::new(Console::new()), table.iommu);
+        }
+    }
+    let doorbell: Arc<dyn Doorbell> = bell.clone();
+    bridge.attach(&doorbell);
+    Ok(Some(Devices::new(bridge, bell)))
+}
