@@ -21,3 +21,6 @@ pub use chain::{Chain, Segment};
 pub use device::{Device, Kind, OtherEnd};
 pub use pci::Transport;
 pub use queue::{Broken, Layout, Queue};
+
+#[cfg(all(test, loom))]
+mod loom_tests;

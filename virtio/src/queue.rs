@@ -1,7 +1,10 @@
 //! Split virtqueues (section 2.7), as the device sees them.
 
 use core::fmt;
+#[cfg(not(loom))]
 use core::sync::atomic::{Ordering, fence};
+#[cfg(loom)]
+use loom::sync::atomic::{Ordering, fence};
 
 use phb::{Bus, DmaError};
 

@@ -1,4 +1,5 @@
 //! A balloon, by its driver and by who wants memory.
+#![cfg(not(loom))]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The block device against a plain vector of bytes: at once and later, with copies, and with requests that are wrong.
+#![cfg(not(loom))]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! A console, by its driver and by who shows it.
+#![cfg(not(loom))]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Network cards at a switch, by their drivers.
+#![cfg(not(loom))]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Queues against a driver: by a model, and with rings that no driver makes.
+#![cfg(not(loom))]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The entropy device.
+#![cfg(not(loom))]
 
 mod common;
 

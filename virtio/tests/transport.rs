@@ -1,4 +1,5 @@
 //! The PCI transport as an operating system uses it, and as it should not.
+#![cfg(not(loom))]
 
 mod common;
 
