@@ -121,7 +121,7 @@ apt_install() {
 	quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
 }
 
-# Makes sure of QEMU, the linker, a C linker driver for the build tools, and cargo. Says nothing if all is there.
+# Makes sure of QEMU, the linker, a C linker driver for the build tools, mke2fs, and cargo. Says nothing if all is there.
 setup() {
 	local packages=() missing=() qemu='' rust='' apt_from='' by_hand
 	if ! have_qemu; then
@@ -135,6 +135,11 @@ setup() {
 	if ! have cc; then
 		packages+=(gcc libc6-dev)
 		missing+=("cc, a C compiler (it links the build tools)")
+	fi
+	# Not on the search path of who is not root.
+	if ! have mke2fs && [[ ! -x /usr/sbin/mke2fs ]]; then
+		packages+=(e2fsprogs)
+		missing+=("mke2fs, of e2fsprogs (it makes file systems for guests)")
 	fi
 	if ! find_cargo; then
 		rust=wanted

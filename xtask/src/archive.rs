@@ -33,11 +33,12 @@ pub fn for_manifest(path: &Path, host: Host) -> Result<Vec<u8>, Failure> {
     let mut files = Files::default();
     for partition in &manifest.partitions {
         let (name, line) = (&partition.kernel, partition.lines.kernel);
-        let kernel = find_kernel(dir, name).map_err(|failure| within(&shown, line, "kernel", failure))?;
+        let kernel = find_kernel(dir, name).and_then(|path| shell::read(&path));
+        let kernel = kernel.map_err(|failure| within(&shown, line, "kernel", failure))?;
         let kernel = files.add(name, kernel);
         let initrd = match &partition.initrd {
             Some(name) => {
-                let initrd = find_initrd(dir, name)
+                let initrd = find_initrd(dir, name, &manifest)
                     .map_err(|failure| within(&shown, partition.lines.initrd, "initrd", failure))?;
                 Some((name.as_str(), files.add(name, initrd)))
             }
@@ -135,7 +136,7 @@ fn within(shown: &str, line: usize, key: &str, failure: Failure) -> Failure {
 }
 
 /// A file that a manifest in `dir` names, or what a word stands for if there is no such file.
-fn find_kernel(dir: &Path, name: &str) -> Result<Vec<u8>, Failure> {
+fn find_kernel(dir: &Path, name: &str) -> Result<PathBuf, Failure> {
     let path = dir.join(name);
     let suite = match name {
         _ if path.exists() => None,
@@ -143,13 +144,23 @@ fn find_kernel(dir: &Path, name: &str) -> Result<Vec<u8>, Failure> {
         "debian-backports" => Some(debian::Suite::Backports),
         _ => None,
     };
-    shell::read(&suite.map_or(Ok(path), debian::kernel)?)
+    suite.map_or(Ok(path), debian::kernel)
 }
 
-/// The same for an initrd.
-fn find_initrd(dir: &Path, name: &str) -> Result<Vec<u8>, Failure> {
+/// The same for an initrd: its contents. The shell's initramfs has the drivers of all partitions' kernels that need any.
+fn find_initrd(dir: &Path, name: &str, manifest: &Manifest) -> Result<Vec<u8>, Failure> {
     let path = dir.join(name);
-    if name == "shell" && !path.exists() { debian::initramfs(debian::SHELL, &[]) } else { shell::read(&path) }
+    if name != "shell" || path.exists() {
+        return shell::read(&path);
+    }
+    let wanted = |partition: &&Partition| partition.has_bus() && partition.initrd.as_deref() == Some(name);
+    let mut kernels: Vec<_> =
+        manifest.partitions.iter().filter(wanted).map(|partition| &partition.kernel).collect();
+    kernels.sort();
+    kernels.dedup();
+    let modules: Result<Vec<_>, Failure> =
+        kernels.iter().map(|name| debian::modules::of(&find_kernel(dir, name)?, None)).collect();
+    debian::initramfs(debian::SHELL, &[], &modules?)
 }
 
 /// The image of a disk.

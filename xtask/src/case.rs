@@ -70,7 +70,7 @@ impl Things {
             PackedFile::Initramfs { init, programs } => {
                 let programs: Result<Vec<_>, Failure> =
                     programs.iter().map(|&bin| Ok((bin, program(bin, Endian::Little)?))).collect();
-                debian::initramfs(init, &programs?)
+                debian::initramfs(init, &programs?, &[])
             }
         }
     }

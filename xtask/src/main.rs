@@ -1,4 +1,4 @@
-//! The project's only build tool: `cargo xtask build|run|fetch|test|bench|check-realmode|profile|fuzz|trace`.
+//! The project's only build tool: `cargo xtask build|run|fetch|image|test|bench|check-realmode|profile|fuzz|trace`.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -67,8 +67,10 @@ Usage: cargo xtask COMMAND [OPTIONS]
 Commands:
   build [--selftest]     build the hypervisor (with its self-tests); prints the image's path
   run [OPTIONS]          build it and boot guests on it in QEMU; `cargo xtask run --help` lists the options
-  fetch [--backports]    download Debian's kernel for ppc64el (the newer one from backports) and busybox, unless they
-                         are there; prints the kernel's path
+  fetch [--backports]    download Debian's kernel for ppc64el (the newer one from backports), its drivers and busybox,
+                         unless they are there; prints the kernel's path
+  image [--size S] FILE  make a disk with Debian for ppc64el on it: an ext4 file system (default 2G) that guests boot
+                         from with root=/dev/vda
   test [OPTIONS]         run every test; `cargo xtask test --help` lists the options
   bench [OPTIONS]        measure what operations cost; `cargo xtask bench --help` lists the options and the rows
   check-realmode [FILE]  check what the image (or another one) does with address translation off
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         Some("build") => build(rest),
         Some("run") => run::main(rest),
         Some("fetch") => fetch(rest),
+        Some("image") => image(rest),
         Some("test") => suite::main(rest),
         Some("bench") => bench::main(rest),
         Some("check-realmode") => check_realmode(rest),
@@ -144,6 +147,34 @@ fn fetch(arguments: Vec<std::ffi::OsString>) -> Result<u8, Failure> {
     let kernel = debian::kernel(suite)?;
     debian::busybox()?;
     println!("{}", kernel.display());
+    Ok(0)
+}
+
+fn image(arguments: Vec<std::ffi::OsString>) -> Result<u8, Failure> {
+    let mut bytes = 2 << 30;
+    let mut file = None;
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            lexopt::Arg::Long("size") => {
+                let text = lexopt::ValueExt::string(parser.value()?)?;
+                bytes = options::size("--size", &text)?;
+            }
+            lexopt::Arg::Value(path) if file.is_none() => file = Some(std::path::PathBuf::from(path)),
+            lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => {
+                print!("{HELP}");
+                return Ok(0);
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let file = file.ok_or_else(|| Failure::usage("image: which file? (try `cargo xtask help`)"))?;
+    debian::root::check_size(bytes)
+        .map_err(|why| Failure::usage(format!("--size {}: {why}", bundle::Size(bytes))))?;
+    if file.exists() {
+        return Err(Failure::usage(format!("{}: it is there already", file.display())));
+    }
+    debian::root::copy(&file, bytes)?;
     Ok(0)
 }
 

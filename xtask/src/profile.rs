@@ -291,7 +291,7 @@ impl Asked {
         let mut initrd = None;
         let path = match &self.workload {
             Workload::Debian => {
-                initrd = Some(debian::initramfs(INIT, &[])?);
+                initrd = Some(debian::initramfs(INIT, &[], &[])?);
                 debian::kernel(debian::Suite::Stable)?
             }
             Workload::Guest(name) => toolchain::build_guest(name)?,

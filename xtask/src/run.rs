@@ -5,6 +5,7 @@ use crate::qemu::{self, Event, LastLine};
 use crate::toolchain::{Variant, build_kernel};
 use crate::{Failure, archive, debian, devices, shell, status};
 use bundle::{Partition, Size};
+use debian::modules::Modules;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -38,18 +39,22 @@ fn single(guest: &Guest, options: &Options) -> Result<Vec<u8>, Failure> {
         None => debian::kernel(debian::Suite::Stable)?,
     };
     let kernel = shell::read(&path)?;
-    let initrd = match &guest.initrd {
-        Initrd::None => None,
-        Initrd::File(path) => Some((path.display().to_string(), shell::read(path)?)),
-        Initrd::Default => Some(("initramfs".to_string(), debian::initramfs(debian::SHELL, &[])?)),
-    };
     let partition = Partition {
         vcpus: guest.vcpus,
-        initrd: initrd.is_some().then(|| "initrd".into()),
+        initrd: (guest.initrd != Initrd::None).then(|| "initrd".into()),
         cmdline: guest.append.clone(),
         disks: devices::disks(options),
         nets: devices::nets(options),
         ..Partition::new("guest", guest.memory, "kernel")
+    };
+    let initrd = match &guest.initrd {
+        Initrd::None => None,
+        Initrd::File(path) => Some((path.display().to_string(), shell::read(path)?)),
+        Initrd::Default => {
+            let modules =
+                if partition.has_bus() { debian::modules::of(&path, None)? } else { Modules::default() };
+            Some(("initramfs".to_string(), debian::initramfs(debian::SHELL, &[], &[modules])?))
+        }
     };
     let initrd = initrd.as_ref().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
     archive::for_guest(partition, (&path.display().to_string(), &kernel), initrd, options.memory)
