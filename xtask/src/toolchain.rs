@@ -53,7 +53,10 @@ pub fn cargo_for(target: &str, subcommand: &str) -> Result<Command, Failure> {
     cargo
         .arg(subcommand)
         .args(["--quiet", "--release"])
-        .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"])
+        .args([
+            "-Zbuild-std=core,alloc,compiler_builtins",
+            "-Zbuild-std-features=compiler-builtins-mem,optimize_for_size",
+        ])
         .args(["-Zjson-target-spec", "--target", &format!("targets/{target}.json")])
         .arg("--target-dir")
         .arg(target_dir())
