@@ -93,7 +93,7 @@ impl Instruction {
 
     /// Has a processor of this generation got it?
     pub fn exists(&self, generation: Generation) -> bool {
-        generation >= self.row.since
+        self.row.exists(generation)
     }
 
     /// Its own length in bytes.

@@ -188,6 +188,11 @@ impl Row {
         }
     }
 
+    /// Has a processor of this generation got it?
+    pub fn exists(&self, generation: Generation) -> bool {
+        generation >= self.since
+    }
+
     /// What it does.
     pub const fn operation(&self) -> Operation {
         self.operation

@@ -1,7 +1,7 @@
 //! The cases about what the monitor does to a partition's memory while it runs.
 
 use crate::transcript::{all_checks_pass, in_order};
-use crate::{Case, Endian, Source, Step, Transcript};
+use crate::{Case, Endian, Step, Transcript};
 
 const fn step(expect: &'static str, send: &'static str) -> Step {
     Step { expect, send }
@@ -23,6 +23,11 @@ fn watching() -> Vec<Step> {
             "\x1dwatch guest\nwatch guest 4840000+64K rw\nwatch guest off\nwatch guest --json\nconsole guest\nx",
         ),
     ]
+}
+
+/// What is typed for `emulated`.
+const fn emulating() -> Step {
+    step("@ watch me", "\x1dwatch guest 4800000+64K none\nconsole guest\nx")
 }
 
 /// What the hypervisor said about accesses: the lines, and how many accesses it did not show.
@@ -67,6 +72,20 @@ fn watched(t: &Transcript) -> Result<(), String> {
     )
 }
 
+/// What is carried out by hand does the same as what the processor does, and it was by hand: who lets the processor do it cannot tell the bytes.
+fn emulated(t: &Transcript) -> Result<(), String> {
+    all_checks_pass(t)?;
+    let (lines, _) = told(t);
+    let by_guest: Vec<_> = lines.iter().filter(|line| !line.contains("by the hypervisor")).collect();
+    if by_guest.len() < 50 {
+        return Err(format!("{} accesses were told", by_guest.len()));
+    }
+    match by_guest.iter().find(|line| !line.contains(" bytes=")) {
+        Some(line) => Err(format!("not carried out by hand: {line}")),
+        None => Ok(()),
+    }
+}
+
 /// A watched partition is copied, and put back to a snapshot: it goes on being watched, and its copy is not.
 fn copying() -> Vec<Step> {
     vec![
@@ -105,16 +124,22 @@ fn copied(t: &Transcript) -> Result<(), String> {
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
-    let watch = |name, endian| Case {
-        source: Source::Guest { bin: "watched", endian },
-        oracle: false,
-        script: watching(),
-        judge: watched,
-        ..Case::guest(name, "watched", endian)
-    };
+    let watch_of = |bin, name, endian| Case { oracle: false, ..Case::guest(name, bin, endian) };
+    let watch =
+        |name, endian| Case { script: watching(), judge: watched, ..watch_of("watched", name, endian) };
     vec![
         watch("watched-le", Endian::Little),
         watch("watched-be", Endian::Big),
+        Case {
+            script: vec![emulating()],
+            judge: emulated,
+            ..watch_of("emulated", "emulated-le", Endian::Little)
+        },
+        Case {
+            script: vec![emulating()],
+            judge: emulated,
+            ..watch_of("emulated", "emulated-be", Endian::Big)
+        },
         Case { script: copying(), judge: copied, ..watch("watched-copy", Endian::Little) },
     ]
 }
