@@ -269,9 +269,10 @@ fn set_up(random: &mut Random) {
         write64(BEFORE + at, random.next());
     }
     for (code, form) in [(LOAD_ALL, insn::lxvd2x(0, 0, 5)), (STORE_ALL, insn::stxvd2x(0, 0, 5))] {
-        let words: [u32; 128] = core::array::from_fn(|n| match n as u32 {
-            even if even & 1 == 0 => form | (even / 2 & 31) << 21 | even / 64,
-            _ => insn::addi(5, 5, 16),
+        let words: [u32; 128] = core::array::from_fn(|n| {
+            let register = n as u32 / 2;
+            let each = [form | (register & 31) << 21 | register >> 5, insn::addi(5, 5, 16)];
+            each[n & 1]
         });
         place_at(code, &words);
     }
