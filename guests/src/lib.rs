@@ -14,12 +14,14 @@ pub mod device;
 pub mod hcall;
 pub mod insn;
 pub mod mem;
+pub mod pci;
 pub mod platform;
 pub mod report;
 pub mod rtas;
 pub mod space;
 pub mod team;
 pub mod units;
+pub mod virtio;
 pub mod vpa;
 
 pub use context::{

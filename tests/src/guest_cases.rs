@@ -2,7 +2,7 @@
 //! refuse.
 
 use crate::transcript::{all_checks_pass, any, in_order};
-use crate::{Case, Endian, Machine, Source, Step, Transcript};
+use crate::{Case, Emulated, Endian, Machine, Source, Step, Transcript};
 use std::time::Duration;
 
 /// Programs that run in both byte orders with the common settings: the name of the program, and of its two cases.
@@ -197,6 +197,16 @@ pub fn cases() -> Vec<Case> {
     }
     all.extend([
         one("counted-le", "counted"),
+        Case { emulated: Some(Emulated { disk: 1 << 20, iommu: false }), ..one("virtio-le", "virtio") },
+        Case {
+            emulated: Some(Emulated { disk: 1 << 20, iommu: false }),
+            ..Case::guest("virtio-be", "virtio", Endian::Big)
+        },
+        Case {
+            emulated: Some(Emulated { disk: 1 << 20, iommu: true }),
+            append: "iommu",
+            ..one("virtio-iommu", "virtio")
+        },
         Case { huge_pages: true, append: "huge=on", ..one("pages-huge", "pages") },
         Case { append: "huge=off", ..one("pages-not-huge", "pages") },
         Case { huge_pages: true, ..one("hpt-huge", "hpt") },

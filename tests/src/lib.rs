@@ -172,6 +172,15 @@ impl PackedFile {
     }
 }
 
+/// A disk of zeroes and a source of random numbers, both of virtio.
+#[derive(Clone, Copy, Debug)]
+pub struct Emulated {
+    /// Bytes of the disk.
+    pub disk: usize,
+    /// They reach memory through DMA windows only.
+    pub iommu: bool,
+}
+
 /// A step of a console dialogue: when the text has appeared (after everything that earlier steps matched), send.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
@@ -203,6 +212,8 @@ pub struct Case {
     pub host_memory: u64,
     /// The host's devices: what QEMU's `-device` is told of each. Such cases are not for the oracle.
     pub devices: &'static [&'static str],
+    /// Emulated devices of the guest's, here and under the oracle.
+    pub emulated: Option<Emulated>,
     /// Processors run at the same time, each in a thread of QEMU's, and time is real time. Otherwise they take turns and
     /// instructions are counted: runs repeat exactly.
     pub mttcg: bool,
@@ -238,6 +249,7 @@ impl Case {
             smp: (1, 1),
             host_memory: 2048,
             devices: &[],
+            emulated: None,
             mttcg: false,
             selftest: None,
             guest_memory: 256,

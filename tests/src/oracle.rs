@@ -3,7 +3,7 @@
 //! The program takes the place of the firmware: its loaded image goes in as `-bios`, at real address 0, and starts at
 //! 0x100 with r3 = device tree, as a partition here does.
 
-use crate::{Case, Machine, Step};
+use crate::{Case, Emulated, Machine, Step};
 
 /// QEMU's arguments for runs that count instructions instead of time: processors take turns, and runs repeat exactly.
 pub const ICOUNT: [&str; 4] = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"];
@@ -76,6 +76,20 @@ pub fn qemu_args(case: &Case, machine: Machine, flat: &str, elf: &str) -> Vec<St
         "none",
     ];
     machine_args.iter().chain(pace).map(|&text| text.to_owned()).collect()
+}
+
+/// QEMU's arguments for [`Case::emulated`]; the disk's image is in a file.
+pub fn emulated_args(emulated: Emulated, disk: &str) -> Vec<String> {
+    let iommu = if emulated.iommu { "on" } else { "off" };
+    let device = |kind: &str| format!("virtio-{kind}-pci,disable-legacy=on,iommu_platform={iommu}");
+    vec![
+        "-drive".into(),
+        format!("if=none,id=disk,format=raw,cache=unsafe,file={disk}"),
+        "-device".into(),
+        device("blk") + ",drive=disk",
+        "-device".into(),
+        device("rng"),
+    ]
 }
 
 /// QEMU's arguments for a Linux on the pseries machine, with hashed page tables like a partition here. Virtual Open Firmware runs

@@ -5,7 +5,7 @@ use crate::qemu::{self, Event, LastLine};
 use crate::run::{Temporary, qemu_command};
 use crate::toolchain::{self, Variant};
 use crate::{Failure, archive, debian, shell};
-use bundle::{Manifest, Partition};
+use bundle::{Disk, DiskSource, Manifest, Partition};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
@@ -76,16 +76,24 @@ impl Things {
     }
 
     /// The boot archive of a case.
-    fn archive(&self, case: &Case) -> Result<Vec<u8>, Failure> {
+    fn archive(&self, case: &Case, machine: Machine) -> Result<Vec<u8>, Failure> {
         let files: Result<Vec<_>, Failure> =
             case.source.files().into_iter().map(|(name, file)| Ok((name, self.read(file)?))).collect();
         let files = files?;
-        let files: Vec<_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        let mut files: Vec<_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        let disk = case.emulated.map(|emulated| vec![0; emulated.disk]);
+        files.extend(disk.as_ref().map(|disk| ("disk", disk.as_slice())));
         match case.source {
             Source::Guest { .. } | Source::Linux { .. } => {
+                let image = || Disk::new(DiskSource::Image("disk".into()));
+                let initrd = files.iter().find(|(name, _)| *name == "initrd");
                 let partition = Partition {
                     vcpus: case.vcpus,
-                    initrd: files.get(1).map(|(name, _)| name.to_string()),
+                    initrd: initrd.map(|(name, _)| name.to_string()),
+                    disks: case.emulated.iter().map(|_| image()).collect(),
+                    // That host has no source of random numbers.
+                    rng: case.emulated.is_some() && machine != Machine::PowerNv8,
+                    iommu: case.emulated.is_some_and(|emulated| emulated.iommu),
                     cmdline: case.append.into(),
                     huge_pages: case.huge_pages,
                     ..Partition::new("guest", case.guest_memory << 20, "kernel")
@@ -224,9 +232,15 @@ impl Run {
             let text = |path: &Path| path.display().to_string();
             let mut command = qemu::command();
             command.args(oracle::qemu_args(case, self.machine, &text(flat.path()), &text(&elf)));
-            return Ok((command, vec![flat]));
+            let mut files = vec![flat];
+            if let Some(emulated) = case.emulated {
+                let disk = Temporary::new(&format!("{name}-disk"), &vec![0; emulated.disk])?;
+                command.args(oracle::emulated_args(emulated, &text(disk.path())));
+                files.push(disk);
+            }
+            return Ok((command, files));
         }
-        let archive = Temporary::new(name, &things.archive(case)?)?;
+        let archive = Temporary::new(name, &things.archive(case, self.machine)?)?;
         let (cpus, threads) = case.smp;
         let options = Options {
             machine: self.machine,
