@@ -27,6 +27,11 @@ pub fn named(name: &str) -> Arc<Network> {
     network
 }
 
+/// All networks.
+pub fn all() -> Vec<Arc<Network>> {
+    NETWORKS.lock().clone()
+}
+
 /// A port of "lan" for what is outside of the host: its NIC. Who has it gives it a listener ([`Port::listen`]), which may send what waits at
 /// once, but is called with locks of a partition's devices held; then it connects it ([`Port::connect`]), sends in what the NIC receives
 /// ([`Port::send`], with no checksum left open), and takes what is to go out ([`Port::receive`], and [`switch::Partial::finish`] where a

@@ -1,4 +1,4 @@
-//! Who has the physical console: a partition or the monitor.
+//! Who has the physical console: a partition, by its first console or its second, or the monitor.
 //!
 //! A partition's output goes through its own ring. That of the partition at the console is written out as fast as the firmware takes
 //! it, and a full ring is H_BUSY for its guest; the others' rings keep what came last, for when somebody attaches. Input goes
@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use ::monitor::Editor;
 use realmode::instructions::timebase;
 use realmode::partition::ATTACHED;
+use virtio::console::Line;
 
 use crate::console::{self, Screen};
 use crate::monitor::{self, Follow};
@@ -40,6 +41,8 @@ const PROMPT: &str = "partita> ";
 enum Attached {
     Monitor,
     Partition(Arc<Partition>),
+    /// A partition's second console.
+    Second(Arc<Line>),
 }
 
 /// The console's state.
@@ -147,6 +150,16 @@ fn drain(partition: &Partition) {
     }
 }
 
+/// The same of the second console that is shown, if one is.
+fn drain_second() {
+    if let Attached::Second(line) = &TERMINAL.lock().attached {
+        line.show(|piece| {
+            console::raw(piece);
+            piece.len()
+        });
+    }
+}
+
 /// Gives the console to a partition, at boot.
 pub fn start_with(partition: Option<Arc<Partition>>) {
     let mut terminal = TERMINAL.lock();
@@ -174,8 +187,10 @@ fn see_to_it() {
     // What is typed may be that one of them is to be forgotten, which waits until nobody has it.
     drop(all);
     let mut terminal = TERMINAL.lock();
-    if let Attached::Partition(partition) = &terminal.attached {
-        flush(partition);
+    match &terminal.attached {
+        Attached::Partition(partition) => flush(partition),
+        Attached::Second(line) => line.show(console::offer),
+        Attached::Monitor => {}
     }
     if terminal.read() {
         NEXT_SERVICE.store(timebase() + PERIOD_BUSY, Ordering::Relaxed);
@@ -194,6 +209,7 @@ fn tell(all: &[Arc<Partition>]) {
         ended |= life.verdict.is_some();
         drop(life);
         drain(partition);
+        drain_second();
         news.lines().for_each(|line| log!("{line}"));
         if with_trace {
             trace::dump(Some(partition.core().lpid));
@@ -248,7 +264,11 @@ impl Terminal {
                 }
                 Attached::Partition(partition) => {
                     let partition = partition.clone();
-                    self.give_partition(&partition)
+                    self.give_guest(|bytes| partition.type_in(bytes))
+                }
+                Attached::Second(line) => {
+                    let line = line.clone();
+                    self.give_guest(|bytes| line.type_in(bytes))
                 }
             };
             if !gone {
@@ -257,12 +277,12 @@ impl Terminal {
         }
     }
 
-    /// False if there is no room for the rest.
-    fn give_partition(&mut self, partition: &Arc<Partition>) -> bool {
+    /// Types into a guest's console, which answers how much there was room for. False if there is none for the rest.
+    fn give_guest(&mut self, type_in: impl FnOnce(&[u8]) -> usize) -> bool {
         let until = self.typed.iter().position(|byte| *byte == ESCAPE);
         let wanted = until.unwrap_or(self.typed.len());
         let bytes = self.typed.make_contiguous();
-        let n = partition.type_in(&bytes[..wanted]);
+        let n = type_in(&bytes[..wanted]);
         self.typed.drain(..n);
         if n < wanted {
             return false;
@@ -293,6 +313,14 @@ impl Terminal {
                 self.attach(partition);
                 return None;
             }
+            Follow::AttachSecond(partition, line) => {
+                let _ = writeln!(Screen, "the second console of {}; Ctrl-] leads back here", partition.name);
+                console::fresh_line();
+                line.set_shown(true);
+                line.show(console::offer);
+                self.attached = Attached::Second(line);
+                return None;
+            }
             Follow::Wait(until) => {
                 if !until() {
                     return Some(Follow::Wait(until));
@@ -320,8 +348,10 @@ impl Terminal {
     }
 
     fn enter_monitor(&mut self) {
-        if let Attached::Partition(partition) = &self.attached {
-            drain(partition);
+        match &self.attached {
+            Attached::Partition(partition) => drain(partition),
+            Attached::Second(line) => line.set_shown(false),
+            Attached::Monitor => {}
         }
         ATTACHED.store(0, Ordering::Relaxed);
         self.attached = Attached::Monitor;

@@ -97,7 +97,21 @@ pub enum Command {
     /// The hypervisor's own lines.
     Log,
     /// Go to a partition's console.
-    Console(String),
+    Console {
+        /// The partition.
+        name: String,
+        /// Its second console.
+        second: bool,
+    },
+    /// A partition's memory balloon.
+    Balloon {
+        /// The partition.
+        name: String,
+        /// How many bytes it is to give back.
+        bytes: Option<u64>,
+    },
+    /// What is connected to the networks, and what has gone through.
+    Network,
     /// Stop everything and end the run.
     Shutdown,
 }
@@ -220,12 +234,13 @@ pub(crate) static COMMANDS: &[Spec] = &[
     },
     Spec {
         name: "console",
-        arguments: "NAME",
+        arguments: "NAME [2]",
         summary: "go to a partition's console",
-        details: "What the partition printed meanwhile comes first, up to 64 KiB. Ctrl-] comes back to the monitor.",
-        words: &[Word::Partition],
+        details: "With 2 to its second one, a virtio console, if its table says that it has one. What the partition printed meanwhile comes \
+                  first, up to 64 KiB (16 KiB of the second one). Ctrl-] comes back to the monitor.",
+        words: &[Word::Partition, Word::OneOf(&["2"])],
         options: &[],
-        read: |args| Ok(Command::Console(args.partition()?)),
+        read: |args| args.console(),
     },
     Spec {
         name: "pause",
@@ -335,6 +350,29 @@ pub(crate) static COMMANDS: &[Spec] = &[
         words: &[Word::Partition],
         options: &[],
         read: |args| Ok(args.optional_partition()?.map_or(Command::HostMemory, Command::Memory)),
+    },
+    Spec {
+        name: "balloon",
+        arguments: "NAME [SIZE]",
+        summary: "ask a partition for memory",
+        details: "The guest is asked to give back so much of its memory: all its driver finds, in time, if it can do without; with 0 it may \
+                  have all of it again. SIZE is in bytes, or with K, M or G. Without SIZE: how much is wanted of it, what it says that it has \
+                  given, how much of that it was seen to give, and what was discarded since its definition, for that and because the guest \
+                  reported it free by itself.",
+        words: &[Word::Partition, Word::Other],
+        options: &[],
+        read: |args| args.balloon(),
+    },
+    Spec {
+        name: "network",
+        arguments: "",
+        summary: "show the networks and their ports",
+        details: "A row for each network card, and for the host's: its network, whose it is, its address, whether it is connected, how many \
+                  frames and bytes it has sent and received, how many found its queue full, and how many it was not allowed to send: \
+                  under another's address, or too long.",
+        words: &[],
+        options: &[],
+        read: |_| Ok(Command::Network),
     },
     Spec {
         name: "merge",

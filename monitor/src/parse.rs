@@ -189,6 +189,27 @@ impl<'a> Args<'a> {
         Ok(Command::Clone { name, copies })
     }
 
+    pub(crate) fn console(&mut self) -> Result<Command, String> {
+        let name = self.partition()?;
+        let second = match self.optional() {
+            None => false,
+            Some("2") => true,
+            Some(word) => return Err(format!("'{word}' is not '2'")),
+        };
+        Ok(Command::Console { name, second })
+    }
+
+    pub(crate) fn balloon(&mut self) -> Result<Command, String> {
+        let name = self.partition()?;
+        let size = |word| {
+            range::size(word).ok_or_else(|| {
+                format!("'{word}' is not a size: expected a number with K, M or G, as in 256M")
+            })
+        };
+        let bytes = self.optional().map(size).transpose()?;
+        Ok(Command::Balloon { name, bytes })
+    }
+
     pub(crate) fn merge(&mut self) -> Result<Command, String> {
         let order = match self.optional() {
             None => None,

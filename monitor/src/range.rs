@@ -23,6 +23,14 @@ pub(crate) fn parse(word: &str) -> Result<(u64, u64), String> {
     })
 }
 
+/// A number of bytes in decimal, with or without K, M or G.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    if text.ends_with(|last: char| last.is_ascii_digit()) {
+        return text.parse().ok().filter(|_| !text.starts_with('+'));
+    }
+    number(text).filter(|_| text.ends_with(['K', 'k', 'M', 'm', 'G', 'g']))
+}
+
 /// A number in hexadecimal, with or without 0x, or in decimal with K, M or G.
 fn number(text: &str) -> Option<u64> {
     let shift = match text.as_bytes().last()? {

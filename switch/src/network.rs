@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Mutex;
 
 use crate::frame::{Mac, Partial};
-use crate::port::{Member, Sources};
+use crate::port::{Counters, Member, Sources};
 
 /// A port cannot be connected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,6 +73,11 @@ impl Network {
     pub fn connected(&self) -> usize {
         let members = self.members();
         members.own.len() + members.any.len()
+    }
+
+    /// What has gone through the connected ports that lead outside.
+    pub fn outside(&self) -> Vec<Counters> {
+        self.members().any.iter().map(|member| member.counters()).collect()
     }
 
     pub(crate) fn age(&self) -> u64 {

@@ -81,6 +81,19 @@ impl Member {
         }
     }
 
+    pub(crate) fn counters(&self) -> Counters {
+        let counts = &self.counts;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            sent: get(&counts.sent),
+            sent_bytes: get(&counts.sent_bytes),
+            refused: get(&counts.refused),
+            received: get(&counts.received),
+            received_bytes: get(&counts.received_bytes),
+            dropped: get(&counts.dropped),
+        }
+    }
+
     /// A frame for it.
     pub(crate) fn put(&self, frame: &[u8], partial: Option<Partial>) {
         let before = {
@@ -209,16 +222,7 @@ impl Port {
 
     /// What has gone through it.
     pub fn counters(&self) -> Counters {
-        let counts = &self.member.counts;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counters {
-            sent: get(&counts.sent),
-            sent_bytes: get(&counts.sent_bytes),
-            refused: get(&counts.refused),
-            received: get(&counts.received),
-            received_bytes: get(&counts.received_bytes),
-            dropped: get(&counts.dropped),
-        }
+        self.member.counters()
     }
 }
 

@@ -27,8 +27,11 @@ const REPORT: usize = 2;
 const PAGE: u64 = 4096;
 
 /// The most pages that one request names, and how many requests are carried out before others have their turn.
-const MOST: u64 = 4096;
+const MOST: u64 = 1024;
 const AT_ONCE: usize = 8;
+
+/// How much of what is reported free is discarded before others have their turn.
+const REPORTED_AT_ONCE: u64 = 32 << 20;
 
 /// How many numbers of pages are read at once.
 const PIECE: usize = 64;
@@ -91,6 +94,8 @@ pub struct BalloonDevice {
     unit: u64,
     /// A bit for each page: it is in the balloon.
     inside: Vec<u64>,
+    /// Free memory of which a part has been discarded: so many bytes.
+    part: Option<(Chain, u64)>,
 }
 
 impl BalloonDevice {
@@ -98,7 +103,7 @@ impl BalloonDevice {
     pub fn new(bytes: u64, unit: u64) -> BalloonDevice {
         let pages = bytes / PAGE;
         let inside = vec![0; pages.div_ceil(64) as usize];
-        BalloonDevice { balloon: Arc::default(), bytes, unit, inside }
+        BalloonDevice { balloon: Arc::default(), bytes, unit, inside, part: None }
     }
 
     /// Puts a page in or takes it out. True if that is a change: a guest may name a page twice, or one that there is not.
@@ -164,9 +169,28 @@ impl BalloonDevice {
         }
     }
 
+    /// Discards one piece of what is free.
+    fn serve_report(&mut self, queue: &mut Queue, bus: &dyn Bus) -> Result<bool, Broken> {
+        let (chain, done) = match self.part.take() {
+            Some(part) => part,
+            None => match queue.take(bus)? {
+                Some(chain) => (chain, 0),
+                None => return Ok(false),
+            },
+        };
+        self.report(&chain, done, bus);
+        let done = done + REPORTED_AT_ONCE;
+        if done < chain.lengths().1 {
+            self.part = Some((chain, done));
+        } else {
+            queue.complete(chain, 0, bus)?;
+        }
+        Ok(true)
+    }
+
     /// Discards what is free: the buffers of a chain are the free memory itself, by real addresses (with others the driver would not work).
-    fn report(&mut self, chain: &Chain, bus: &dyn Bus) {
-        for segment in chain.writable(0, u64::MAX) {
+    fn report(&mut self, chain: &Chain, from: u64, bus: &dyn Bus) {
+        for segment in chain.writable(from, REPORTED_AT_ONCE) {
             let first = segment.at.checked_next_multiple_of(self.unit).unwrap_or(u64::MAX);
             let end = (segment.at + u64::from(segment.bytes)).min(self.bytes) & !(self.unit - 1);
             if first < end {
@@ -213,6 +237,7 @@ impl Device for BalloonDevice {
     fn start(&mut self, _features: u64) {}
 
     fn reset(&mut self) {
+        self.part = None;
         self.inside.fill(0);
         self.balloon.pages.store(0, Ordering::Relaxed);
         self.balloon.actual.store(0, Ordering::Relaxed);
@@ -220,12 +245,14 @@ impl Device for BalloonDevice {
 
     fn serve(&mut self, index: usize, queues: &mut [Queue], bus: &dyn Bus) -> Result<bool, Broken> {
         let Some(queue) = queues.get_mut(index) else { return Ok(false) };
+        if index == REPORT {
+            return self.serve_report(queue, bus);
+        }
         for _ in 0..AT_ONCE {
             let Some(chain) = queue.take(bus)? else { return Ok(false) };
             match index {
                 INFLATE => self.change(true, &chain, bus)?,
                 DEFLATE => self.change(false, &chain, bus)?,
-                REPORT => self.report(&chain, bus),
                 _ => {}
             }
             queue.complete(chain, 0, bus)?;
@@ -265,11 +292,13 @@ impl Device for BalloonDevice {
             ..Balloon::default()
         };
         let inside = self.inside.clone();
+        let part = self.part.clone();
         Some(Box::new(BalloonDevice {
             balloon: Arc::new(balloon),
             bytes: self.bytes,
             unit: self.unit,
             inside,
+            part,
         }))
     }
 }

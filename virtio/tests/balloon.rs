@@ -104,12 +104,21 @@ fn what_is_free_goes_in_whole_units() {
     guest.request(2, &[part(63 * UNIT, 0x8000_0000), part(u64::MAX - 1, 1), part(BYTES, 0x10_0000)]);
     assert_eq!(guest.discarded(), [(63 * UNIT, UNIT)]);
     assert_eq!(guest.balloon.figures().reported, 4 * UNIT);
+    // Piece by piece.
+    let mut guest = Guest::new();
+    let whole = part(0, 64 << 20);
+    guest.queues[2].add(&[whole], None, &guest.host.memory).unwrap();
+    guest.host.store(common::host::NOTIFY + 8, &2u16.to_le_bytes());
+    assert_eq!(guest.discarded(), [(0, 64 * UNIT)]);
+    assert!(guest.queues[2].next(&guest.host.memory).is_none());
+    guest.host.work();
+    assert!(guest.queues[2].next(&guest.host.memory).is_some());
 }
 
 #[test]
 fn a_request_without_end_is_refused() {
     let mut guest = Guest::new();
-    let part = Part { at: NAMED, bytes: 0x4001, writable: false };
+    let part = Part { at: NAMED, bytes: 0x1001, writable: false };
     guest.request(0, &[part]);
     assert_ne!(guest.host.status() & NEEDS_RESET, 0);
 }

@@ -20,6 +20,7 @@ use papr::tree::HostBridgeConfig;
 use papr::xics::{FIRST_SOURCE, Source};
 use phb::layout::{LINES, MESSAGES};
 use phb::{Description, Doorbell, HostBridge};
+use virtio::{OtherEnd, Transport};
 
 use self::bus::Owner;
 use self::work::Bell;
@@ -90,6 +91,11 @@ impl Devices {
     pub fn state(&self, partition: &Partition) -> Result<HostBridge, String> {
         let copied = self.bridge.lock().copy();
         copied.map_err(|what| alloc::format!("{}: its device {what} cannot be copied", partition.name))
+    }
+
+    /// What others than the guest have of them: ports, lines, balloons.
+    pub fn other_ends(&self) -> Vec<OtherEnd> {
+        self.bridge.lock().each().map(Transport::other_end).collect()
     }
 
     /// Gives them that state; the partition stands still.

@@ -11,7 +11,7 @@ use ::monitor::{Merge, Record, Table, Value, print_error};
 use paging::Figures;
 use power::GuestReal;
 
-use super::{Follow, Paper, figures, named, say};
+use super::{Follow, Paper, devices, figures, named, say};
 use crate::partition::Partition;
 use crate::partition::life;
 use crate::{memory as host, merge, partitions};
@@ -49,6 +49,9 @@ pub fn of_partition(partition: &Partition, json: bool) {
         .field("page", Value::Bytes(unit));
     if pages.limit != u64::MAX {
         record = record.field("limit", Value::Bytes(pages.limit));
+    }
+    if let Some(balloon) = devices::balloon_of(partition) {
+        record = record.field("balloon", Value::Bytes(balloon.figures().inside));
     }
     record
         .field("private", bytes(pages.private))

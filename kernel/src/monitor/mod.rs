@@ -5,6 +5,7 @@
 //! the same moment only.
 
 mod copies;
+mod devices;
 mod figures;
 mod host;
 mod hpt;
@@ -23,6 +24,7 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use ::monitor::{Command, Names, Record, Value};
+use virtio::console::Line;
 
 use crate::console::Screen;
 use crate::partition::Partition;
@@ -35,6 +37,8 @@ pub enum Follow {
     Done,
     /// The console goes to a partition.
     Attach(Arc<Partition>),
+    /// It goes to a partition's second console.
+    AttachSecond(Arc<Partition>, Arc<Line>),
     /// The next one, when this says so.
     Wait(Box<dyn Fn() -> bool + Send>),
 }
@@ -89,7 +93,10 @@ fn carry_out(command: Command, json: bool) -> Result<Follow, String> {
         Command::TraceDump { raw, last } => trace::dump(raw, last, json),
         Command::Cpus => host::cpus(json),
         Command::Log => host::log(json),
-        Command::Console(name) => return Ok(Follow::Attach(find(&name)?)),
+        Command::Console { name, second: false } => return Ok(Follow::Attach(find(&name)?)),
+        Command::Console { name, second: true } => return devices::second_console(find(&name)?),
+        Command::Balloon { name, bytes } => devices::balloon(&*find(&name)?, bytes, json)?,
+        Command::Network => devices::network(json),
         Command::Shutdown => return Ok(life::shutdown()),
     }
     Ok(Follow::Done)

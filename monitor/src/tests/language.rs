@@ -96,7 +96,13 @@ fn every_command() {
         ("trace --raw dump 20", Command::TraceDump { raw: true, last: Some(20) }),
         ("cpus", Command::Cpus),
         ("log", Command::Log),
-        ("console debian", Command::Console(debian())),
+        ("console debian", Command::Console { name: debian(), second: false }),
+        ("console debian 2", Command::Console { name: debian(), second: true }),
+        ("balloon debian", Command::Balloon { name: debian(), bytes: None }),
+        ("balloon debian 256M", Command::Balloon { name: debian(), bytes: Some(256 << 20) }),
+        ("balloon debian 0", Command::Balloon { name: debian(), bytes: Some(0) }),
+        ("balloon debian 65536", Command::Balloon { name: debian(), bytes: Some(65536) }),
+        ("network", Command::Network),
         ("shutdown", Command::Shutdown),
     ] {
         assert_eq!(command(line), expected, "{line}");
@@ -196,6 +202,13 @@ fn a_wrong_line_says_what_would_be_right() {
         ("clone debian new 0", "0 is not how many copies: expected 1 to 256"),
         ("clone debian new 257", "257 is not how many copies: expected 1 to 256"),
         ("clone debian new x", "'x' is not how many copies: expected a decimal number"),
+        ("console debian 1", "'1' is not '2'"),
+        ("balloon debian ff", "'ff' is not a size: expected a number with K, M or G, as in 256M"),
+        ("balloon debian -1", "'-1' is not a size: expected a number with K, M or G, as in 256M"),
+        (
+            "balloon debian 99999999999G",
+            "'99999999999G' is not a size: expected a number with K, M or G, as in 256M",
+        ),
         ("merge maybe", "'maybe' is none of 'on', 'off' and 'now'"),
         ("dirty debian rest", "'rest' is not 'reset'"),
         (
@@ -266,6 +279,7 @@ fn usages(spec: &Spec) -> Vec<(Vec<String>, Vec<String>)> {
                     "on|off|now" => "now",
                     "NEW" => "fresh",
                     "COUNT" => "3",
+                    "SIZE" => "3",
                     "off|RANGE" => "10000-20000",
                     "none|ro|rw" => "ro",
                     literal => literal,
