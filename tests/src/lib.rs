@@ -15,7 +15,9 @@ mod device_cases;
 mod guest_cases;
 mod host_cases;
 mod linux_cases;
+mod linux_disk_cases;
 mod linux_memory_cases;
+mod linux_net_cases;
 mod memory_cases;
 pub mod oracle;
 mod partition_cases;
@@ -142,6 +144,15 @@ pub enum PackedFile {
         /// Programs of the `guests` crate that run under Linux; each is in `/bin` under its name.
         programs: &'static [&'static str],
     },
+    /// The same with modules of Debian's kernel, for `modprobe`.
+    DriverInitramfs {
+        /// The shell script that is installed as `/init`.
+        init: &'static str,
+        /// The modules; what they need is added.
+        drivers: &'static [&'static str],
+    },
+    /// A disk with Debian on it: an ext4 file system.
+    DebianDisk,
 }
 
 impl Source {
@@ -166,7 +177,10 @@ impl PackedFile {
     pub fn programs(self) -> Vec<&'static str> {
         match self {
             PackedFile::Guest { bin, .. } => vec![bin],
-            PackedFile::DebianKernel | PackedFile::NewerDebianKernel => Vec::new(),
+            PackedFile::DebianKernel
+            | PackedFile::NewerDebianKernel
+            | PackedFile::DriverInitramfs { .. }
+            | PackedFile::DebianDisk => Vec::new(),
             PackedFile::Initramfs { programs, .. } => programs.to_vec(),
         }
     }
@@ -267,7 +281,9 @@ impl Case {
 pub fn cases() -> Vec<Case> {
     let mut all = guest_cases::cases();
     all.extend(linux_cases::cases());
+    all.extend(linux_disk_cases::cases());
     all.extend(linux_memory_cases::cases());
+    all.extend(linux_net_cases::cases());
     all.extend(partition_cases::cases());
     all.extend(host_cases::cases());
     all.extend(memory_cases::cases());

@@ -4,7 +4,19 @@ use crate::transcript::{all_checks_pass, in_order};
 use crate::{Case, Endian, Machine, PackedFile, Source, Step, Transcript};
 use std::time::Duration;
 
-/// What every `/init` starts with: the usual file systems, and `check NAME GOT WANT`, which prints a record.
+/// `check NAME GOT WANT`, which prints a record, and its like.
+macro_rules! helpers {
+    () => {
+        "passed=0; failed=0\n\
+         good() { passed=$((passed + 1)); echo \"@ check $1 ok\"; }\n\
+         bad() { failed=$((failed + 1)); echo \"@ check $1 fail $2\"; }\n\
+         check() { if [ \"$2\" = \"$3\" ]; then good $1; else bad $1 \"got=$2 want=$3\"; fi; }\n\
+         within() { if [ \"$2\" -ge \"$3\" ] && [ \"$2\" -le \"$4\" ]; then good $1; else bad $1 \"got=$2 want=$3..=$4\"; fi; }\n"
+    };
+}
+pub(crate) use helpers;
+
+/// What every `/init` starts with: the usual file systems, and the helpers.
 macro_rules! init {
     ($($rest:expr),*) => {
         concat!(
@@ -15,13 +27,9 @@ macro_rules! init {
              mount -t proc proc /proc\n\
              mount -t sysfs sysfs /sys\n\
              mount -t devtmpfs devtmpfs /dev 2>/dev/null\n\
-             mount -t tmpfs -o size=400M tmpfs /tmp\n\
-             passed=0; failed=0\n\
-             good() { passed=$((passed + 1)); echo \"@ check $1 ok\"; }\n\
-             bad() { failed=$((failed + 1)); echo \"@ check $1 fail $2\"; }\n\
-             check() { if [ \"$2\" = \"$3\" ]; then good $1; else bad $1 \"got=$2 want=$3\"; fi; }\n\
-             within() { if [ \"$2\" -ge \"$3\" ] && [ \"$2\" -le \"$4\" ]; then good $1; else bad $1 \"got=$2 want=$3..=$4\"; fi; }\n\
-             echo '@ boot'\n",
+             mount -t tmpfs -o size=400M tmpfs /tmp\n",
+            $crate::linux_cases::helpers!(),
+            "echo '@ boot'\n",
             $($rest),*
         )
     };

@@ -54,8 +54,14 @@ impl Things {
         if files.contains(&PackedFile::NewerDebianKernel) {
             things.newer_linux = debian::kernel(debian::Suite::Backports)?;
         }
-        if files.iter().any(|file| matches!(file, PackedFile::Initramfs { .. })) {
+        let with_busybox = |file: &PackedFile| {
+            matches!(file, PackedFile::Initramfs { .. } | PackedFile::DriverInitramfs { .. })
+        };
+        if files.iter().any(with_busybox) {
             debian::busybox()?;
+        }
+        if files.contains(&PackedFile::DebianDisk) {
+            debian::root::image()?;
         }
         Ok(things)
     }
@@ -72,6 +78,10 @@ impl Things {
                     programs.iter().map(|&bin| Ok((bin, program(bin, Endian::Little)?))).collect();
                 debian::initramfs(init, &programs?, &[])
             }
+            PackedFile::DriverInitramfs { init, drivers } => {
+                debian::initramfs(init, &[], &[debian::modules::of(&self.linux, Some(drivers))?])
+            }
+            PackedFile::DebianDisk => shell::read(&debian::root::image()?),
         }
     }
 

@@ -20,10 +20,10 @@ const PACKAGES: [&str; 9] = [
     "?essential",
     "apt",
     "busybox-static",
-    "ca-certificates",
     "e2fsprogs",
     "iproute2",
     "iputils-ping",
+    "mount",
     "procps",
     "wget",
 ];
