@@ -11,33 +11,27 @@ use alloc::vec::Vec;
 use core::fmt;
 use devices::{RawDevice, RawDisk, RawNet};
 use sched::{CpuSet, MAX_CPUS};
-use serde::Deserialize;
+use table::Table;
 use toml::Spanned;
+use toml::de::DeTable;
 
 mod devices;
+mod table;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+/// What the text says, without a look at whether it makes sense.
 struct RawManifest {
-    #[serde(default)]
     hypervisor: RawHypervisor,
-    #[serde(default)]
     partition: Vec<RawPartition>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Default)]
 struct RawHypervisor {
     console: Option<Spanned<String>>,
-    #[serde(default)]
     core_scheduling: bool,
     reserve: Option<Spanned<String>>,
-    #[serde(default)]
     merge: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawPartition {
     name: Spanned<String>,
     memory: Spanned<String>,
@@ -45,27 +39,19 @@ struct RawPartition {
     vcpus: Option<Spanned<i64>>,
     weight: Option<Spanned<i64>>,
     cpus: Option<Spanned<String>>,
-    start: Option<bool>,
+    start: bool,
     kernel: Spanned<String>,
     initrd: Option<Spanned<String>>,
     cmdline: Option<Spanned<String>>,
-    #[serde(default)]
     huge_pages: bool,
-    merge: Option<bool>,
-    #[serde(default)]
+    merge: bool,
     rng: bool,
-    #[serde(default)]
     balloon: bool,
-    #[serde(default)]
     second_console: bool,
-    #[serde(default)]
     iommu: bool,
-    #[serde(default)]
     device: Vec<RawDevice>,
-    #[serde(default)]
-    disk: Vec<Spanned<RawDisk>>,
-    #[serde(default)]
-    net: Vec<Spanned<RawNet>>,
+    disk: Vec<RawDisk>,
+    net: Vec<RawNet>,
 }
 
 /// Where in the text something is wrong, and what.
@@ -133,12 +119,30 @@ impl Manifest {
 
 impl RawManifest {
     fn read(text: &str) -> Result<Self, Fault> {
-        toml::from_str(text)
-            .map_err(|error| (error.span().map_or(0, |span| span.start), error.message().to_string()))
+        let document = DeTable::parse(text)
+            .map_err(|error| (error.span().map_or(0, |span| span.start), error.message().to_string()))?;
+        let all = Table::new(document.get_ref(), 0, &["hypervisor", "partition"])?;
+        let hypervisor = all.table("hypervisor", RawHypervisor::KEYS)?;
+        let partitions = all.tables("partition", RawPartition::KEYS)?;
+        Ok(Self {
+            hypervisor: hypervisor.map(RawHypervisor::read).transpose()?.unwrap_or_default(),
+            partition: partitions.iter().map(RawPartition::read).collect::<Result<_, _>>()?,
+        })
     }
 }
 
 impl RawHypervisor {
+    const KEYS: &[&str] = &["console", "core-scheduling", "reserve", "merge"];
+
+    fn read(table: Table<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            console: table.text("console")?,
+            core_scheduling: table.flag("core-scheduling")?.unwrap_or(false),
+            reserve: table.text("reserve")?,
+            merge: table.flag("merge")?.unwrap_or(false),
+        })
+    }
+
     fn check(self, partitions: &[Partition]) -> Result<Hypervisor, Fault> {
         if let Some(console) = &self.console {
             let name = console.get_ref();
@@ -159,9 +163,43 @@ impl RawHypervisor {
 }
 
 impl RawPartition {
+    #[rustfmt::skip]
+    const KEYS: &[&str] = &[
+        "name", "memory", "limit", "vcpus", "weight", "cpus", "start", "kernel", "initrd", "cmdline", "huge-pages", "merge", "rng",
+        "balloon", "second-console", "iommu", "device", "disk", "net",
+    ];
+
+    fn read(table: &Table<'_>) -> Result<Self, Fault> {
+        let flag = |key, default| Ok::<_, Fault>(table.flag(key)?.unwrap_or(default));
+        let devices = table.tables("device", RawDevice::KEYS)?;
+        let disks = table.tables("disk", RawDisk::KEYS)?;
+        let nets = table.tables("net", RawNet::KEYS)?;
+        Ok(Self {
+            name: table.required("name")?,
+            memory: table.required("memory")?,
+            limit: table.text("limit")?,
+            vcpus: table.number("vcpus")?,
+            weight: table.number("weight")?,
+            cpus: table.text("cpus")?,
+            start: flag("start", true)?,
+            kernel: table.required("kernel")?,
+            initrd: table.text("initrd")?,
+            cmdline: table.text("cmdline")?,
+            huge_pages: flag("huge-pages", false)?,
+            merge: flag("merge", true)?,
+            rng: flag("rng", false)?,
+            balloon: flag("balloon", false)?,
+            second_console: flag("second-console", false)?,
+            iommu: flag("iommu", false)?,
+            device: devices.iter().map(RawDevice::read).collect::<Result<_, _>>()?,
+            disk: disks.iter().map(RawDisk::read).collect::<Result<_, _>>()?,
+            net: nets.iter().map(RawNet::read).collect::<Result<_, _>>()?,
+        })
+    }
+
     /// The names of its files.
     fn files(&self) -> impl Iterator<Item = &Spanned<String>> {
-        let images = self.disk.iter().filter_map(|disk| disk.get_ref().image.as_ref());
+        let images = self.disk.iter().filter_map(|disk| disk.image.as_ref());
         [Some(&self.kernel), self.initrd.as_ref()].into_iter().flatten().chain(images)
     }
 
@@ -193,12 +231,12 @@ impl RawPartition {
             vcpus: number("vcpus", self.vcpus.as_ref(), 1, MAX_VCPUS)?,
             weight: number("weight", self.weight.as_ref(), DEFAULT_WEIGHT, MAX_WEIGHT)?,
             cpus: self.cpus.as_ref().map(cpus).transpose()?,
-            start: self.start.unwrap_or(true),
+            start: self.start,
             kernel: file("kernel", &self.kernel)?,
             initrd: self.initrd.as_ref().map(|initrd| file("initrd", initrd)).transpose()?,
             cmdline: self.cmdline.as_ref().map(cmdline).transpose()?.unwrap_or_default(),
             huge_pages: self.huge_pages,
-            merge: self.merge.unwrap_or(true),
+            merge: self.merge,
             rng: self.rng,
             balloon: self.balloon,
             second_console: self.second_console,

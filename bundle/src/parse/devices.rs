@@ -1,34 +1,58 @@
 //! The devices of a partition: `[[partition.disk]]`, `[[partition.net]]` and `[[partition.device]]`.
 
+use super::table::Table;
 use super::{Fault, line_of, wrong};
 use crate::devices::{DEFAULT_NETWORK, Device, Disk, DiskSource, MAX_DEVICES, MAX_SERIAL, Mac, Net};
 use crate::{Partition, PciAddress};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use serde::Deserialize;
 use toml::Spanned;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawDevice {
     pci: Spanned<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawDisk {
     pub(super) image: Option<Spanned<String>>,
     host: Option<Spanned<String>>,
-    #[serde(default)]
     read_only: bool,
+    at: usize,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawNet {
     mac: Option<Spanned<String>>,
     network: Option<Spanned<String>>,
+    at: usize,
+}
+
+impl RawDevice {
+    pub(super) const KEYS: &[&str] = &["pci"];
+
+    pub(super) fn read(table: &Table<'_>) -> Result<Self, Fault> {
+        Ok(Self { pci: table.required("pci")? })
+    }
+}
+
+impl RawDisk {
+    pub(super) const KEYS: &[&str] = &["image", "host", "read-only"];
+
+    pub(super) fn read(table: &Table<'_>) -> Result<Self, Fault> {
+        Ok(Self {
+            image: table.text("image")?,
+            host: table.text("host")?,
+            read_only: table.flag("read-only")?.unwrap_or(false),
+            at: table.at,
+        })
+    }
+}
+
+impl RawNet {
+    pub(super) const KEYS: &[&str] = &["mac", "network"];
+
+    pub(super) fn read(table: &Table<'_>) -> Result<Self, Fault> {
+        Ok(Self { mac: table.text("mac")?, network: table.text("network")?, at: table.at })
+    }
 }
 
 /// A partition's devices of the host: of the whole manifest, each only once. `others` are the partitions above it.
@@ -51,14 +75,13 @@ pub(super) fn devices(text: &str, written: &[RawDevice], others: &[Partition]) -
 /// A partition's disks. One of the host is only one partition's, and there once.
 pub(super) fn disks(
     text: &str,
-    written: &[Spanned<RawDisk>],
+    written: &[RawDisk],
     exists: &impl Fn(&str) -> bool,
     others: &[Partition],
 ) -> Result<Vec<Disk>, Fault> {
-    not_too_many("disks", written)?;
+    not_too_many("disks", written.iter().map(|disk| disk.at))?;
     let mut disks: Vec<Disk> = Vec::with_capacity(written.len());
-    for table in written {
-        let raw = table.get_ref();
+    for raw in written {
         let (source, at) = match (&raw.image, &raw.host) {
             (Some(image), None) => {
                 let name = image.get_ref();
@@ -73,10 +96,7 @@ pub(super) fn disks(
                 return Err((host.span().start, "host: the disk has an image already".to_string()));
             }
             (None, None) => {
-                return Err((
-                    table.span().start,
-                    "disk: give it an image, or a disk of the host".to_string(),
-                ));
+                return Err((raw.at, "disk: give it an image, or a disk of the host".to_string()));
             }
         };
         let known = others.iter().flat_map(|other| &other.disks).chain(&disks);
@@ -92,14 +112,13 @@ pub(super) fn disks(
 }
 
 /// A partition's network cards, no two of the manifest with the same address.
-pub(super) fn nets(text: &str, written: &[Spanned<RawNet>], others: &[Partition]) -> Result<Vec<Net>, Fault> {
-    not_too_many("network cards", written)?;
+pub(super) fn nets(text: &str, written: &[RawNet], others: &[Partition]) -> Result<Vec<Net>, Fault> {
+    not_too_many("network cards", written.iter().map(|card| card.at))?;
     let mut nets: Vec<Net> = Vec::with_capacity(written.len());
-    for (card, table) in written.iter().enumerate() {
-        let raw = table.get_ref();
+    for (card, raw) in written.iter().enumerate() {
         let (mac, at) = match &raw.mac {
             Some(mac) => (address(mac)?, mac.span().start),
-            None => (Mac::derived(others.len(), card), table.span().start),
+            None => (Mac::derived(others.len(), card), raw.at),
         };
         if let Some(other) = others.iter().flat_map(|other| &other.nets).chain(&nets).find(|o| o.mac == mac) {
             return Err((
@@ -114,11 +133,9 @@ pub(super) fn nets(text: &str, written: &[Spanned<RawNet>], others: &[Partition]
     Ok(nets)
 }
 
-fn not_too_many<T>(what: &str, written: &[Spanned<T>]) -> Result<(), Fault> {
-    let excess = written.get(MAX_DEVICES);
-    excess.map_or(Ok(()), |table| {
-        Err((table.span().start, format!("a partition can have at most {MAX_DEVICES} {what}")))
-    })
+fn not_too_many(what: &str, mut places: impl Iterator<Item = usize>) -> Result<(), Fault> {
+    let excess = places.nth(MAX_DEVICES);
+    excess.map_or(Ok(()), |at| Err((at, format!("a partition can have at most {MAX_DEVICES} {what}"))))
 }
 
 fn serial(written: &Spanned<String>) -> Result<String, Fault> {
