@@ -158,7 +158,7 @@ fn error(t: &Transcript) -> Result<(), String> {
 }
 
 /// So many partitions came to their end, without a failure.
-fn all_ended(t: &Transcript, count: usize) -> Result<(), String> {
+pub(crate) fn all_ended(t: &Transcript, count: usize) -> Result<(), String> {
     let failed: Vec<String> =
         t.checks().into_iter().filter_map(|c| Some(format!("{}: {}", c.name, c.outcome.err()?))).collect();
     match t.records("done").count() {

@@ -19,6 +19,7 @@ mod linux_disk_cases;
 mod linux_memory_cases;
 mod linux_net_cases;
 mod memory_cases;
+mod network_cases;
 pub mod oracle;
 mod partition_cases;
 pub mod transcript;
@@ -288,6 +289,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(host_cases::cases());
     all.extend(memory_cases::cases());
     all.extend(device_cases::cases());
+    all.extend(network_cases::cases());
     all.extend(copy_cases::cases());
     all.extend(bench::cases());
     all
