@@ -16,6 +16,8 @@ pub struct Device {
     pub base: u64,
     /// Its bytes.
     pub bytes: u64,
+    /// The source of its first interrupt.
+    pub source: Option<u32>,
 }
 
 /// The devices, in the order of the tree.
@@ -30,6 +32,7 @@ pub fn devices() -> impl Iterator<Item = Device> {
             address: core::str::from_utf8(value("partita,host-address")?).ok()?.trim_end_matches('\0'),
             base: u64::from_be_bytes(*base),
             bytes: u64::from_be_bytes(*rest.first_chunk()?),
+            source: value("interrupts").and_then(|cells| Some(u32::from_be_bytes(*cells.first_chunk()?))),
         })
     })
 }

@@ -128,7 +128,7 @@ extern "C" fn secondary() -> ! {
     let Some((mmu, features)) = MMU.get() else { unreachable!("CPUs are started after the MMU is known") };
     // SAFETY: the table maps all memory, hence this code and this stack, at the addresses in use.
     unsafe { mmu::enable(mmu, features) };
-    host_interrupts::mask_own();
+    host_interrupts::set_own();
     ARRIVED.fetch_add(1, Ordering::SeqCst);
     while !GO.load(Ordering::Acquire) {
         pause();

@@ -147,6 +147,14 @@ fn store() -> Guard<'static, Store<'static>> {
 }
 
 static TOTAL: AtomicU64 = AtomicU64::new(0);
+
+/// Where all memory is below.
+static END: AtomicU64 = AtomicU64::new(0);
+
+/// The first real address above all memory.
+pub fn end() -> u64 {
+    END.load(Ordering::Relaxed)
+}
 /// What the allocator's own tables take, in bytes.
 static TABLES: AtomicU64 = AtomicU64::new(0);
 
@@ -155,6 +163,7 @@ static SHARES: Once<[Stretch<'static>; STRETCHES]> = Once::new();
 
 /// Starts the frame allocator on the usable memory.
 pub fn init(map: &Map) -> Result<(), &'static str> {
+    END.store(map.all.as_slice().iter().map(|range| range.end).fold(0, u64::max), Ordering::Relaxed);
     let mut store = store();
     let mut shared = [const { Stretch { base: HostReal(0), counts: &[] } }; STRETCHES];
     for (counted, stretch) in shared.iter_mut().zip(stretches(map)) {

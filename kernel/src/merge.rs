@@ -101,7 +101,8 @@ fn step(pass: &mut Option<Pass>, pages: u64) -> Option<bool> {
 }
 
 fn takes_part(partition: &Partition) -> bool {
-    partition.table.merge && !partition.core().slots.is_huge()
+    // Devices reach pages where they are.
+    partition.table.merge && partition.devices.is_empty() && !partition.core().slots.is_huge()
 }
 
 /// A partition is no more: its number may be another's.

@@ -116,7 +116,10 @@ pub fn init(map: &Map, features: &CpuFeatures) -> Result<HostMmu, &'static str> 
     ptesync();
     // Whatever the firmware and its payloads before have left behind.
     flush_partition(Lpid::HOST, features.partition_table);
-    let wake = Lpcr::PECE_DEC | Lpcr::PECE_OTHER | Lpcr::PECE_DH | Lpcr::PECE_EE;
+    let mut wake = Lpcr::PECE_DEC | Lpcr::PECE_OTHER | Lpcr::PECE_DH | Lpcr::PECE_EE;
+    if features.partition_table {
+        wake |= Lpcr::PECE_HVEE;
+    }
     // SAFETY: LPCR exists; only the prefetch depth is kept from the firmware.
     let found = Lpcr::from_bits_retain(unsafe { mfspr::<{ spr::LPCR }>() });
     // No HDICE: an HDEC that a guest has left pending must not be what a sleeping CPU wakes to.

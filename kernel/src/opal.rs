@@ -8,6 +8,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use power::{HostReal, spr};
 use volatile::VolatileRef;
 
+mod interrupts;
+mod pci;
+
+pub use interrupts::*;
+pub use pci::*;
+
 global_asm!(
     include_str!("boot.S"),
     SRR0 = const spr::SRR0,
@@ -39,12 +45,7 @@ mod token {
     #[cfg(feature = "selftest")]
     pub const CEC_REBOOT: u64 = 6;
     pub const POLL_EVENTS: u64 = 10;
-    pub const PCI_CONFIG_READ_WORD: u64 = 15;
-    pub const PCI_CONFIG_WRITE_WORD: u64 = 18;
     pub const CONSOLE_WRITE_BUFFER_SPACE: u64 = 25;
-    pub const PCI_EEH_FREEZE_CLEAR: u64 = 26;
-    pub const PCI_MAP_PE_MMIO_WINDOW: u64 = 29;
-    pub const PCI_SET_PE: u64 = 31;
     pub const START_CPU: u64 = 41;
     pub const REINIT_CPUS: u64 = 70;
     pub const CONSOLE_FLUSH: u64 = 117;
@@ -54,6 +55,8 @@ mod token {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Error(pub i64);
 
+/// OPAL_NO_MEM.
+pub const NO_MEMORY: i64 = -9;
 /// OPAL_BUSY and OPAL_BUSY_EVENT: poll and try again.
 const BUSY: [i64; 2] = [-2, -12];
 
@@ -75,6 +78,17 @@ fn call_long(token: u64, args: [u64; 7]) -> i64 {
     let [a0, a1, a2, a3, a4, a5, a6] = args;
     // SAFETY: `init` ran before anything else; every caller below passes what the token documents.
     unsafe { opal_call(token, a0, a1, a2, a3, a4, a5, a6) }
+}
+
+/// A call that may have to be made again while the firmware is busy.
+fn call_until_done(token: u64, args: [u64; 7]) -> Result<(), Error> {
+    for _ in 0..10_000 {
+        match call_long(token, args) {
+            code if BUSY.contains(&code) => poll_events(),
+            code => return check(code),
+        }
+    }
+    Err(Error(BUSY[0]))
 }
 
 fn check(code: i64) -> Result<(), Error> {
@@ -160,40 +174,6 @@ pub fn reinit_cpus(flags: u64) -> Result<(), Error> {
 /// Starts a CPU, big endian with translation off, at a real address. `server` is its `ibm,ppc-interrupt-server#s`.
 pub fn start_cpu(server: u32, address: HostReal) -> Result<(), Error> {
     check(call(token::START_CPU, [u64::from(server), address.0, 0]))
-}
-
-/// Reads an aligned word of a function's configuration space: by the host bridge's number and the function's routing ID.
-pub fn pci_config_read(bridge: u64, function: u16, offset: u16) -> Result<u32, Error> {
-    let mut value = 0u32;
-    let args = [bridge, function.into(), offset.into(), out(&mut value), 0, 0, 0];
-    check(call_long(token::PCI_CONFIG_READ_WORD, args))?;
-    Ok(u32::from_be(answer(&value)))
-}
-
-/// Writes an aligned word of a function's configuration space.
-pub fn pci_config_write(bridge: u64, function: u16, offset: u16, value: u32) -> Result<(), Error> {
-    let args = [bridge, function.into(), offset.into(), value.into(), 0, 0, 0];
-    check(call_long(token::PCI_CONFIG_WRITE_WORD, args))
-}
-
-/// Makes a function, and it alone, a partitionable endpoint of a host bridge, of this number.
-pub fn pci_set_endpoint(bridge: u64, endpoint: u64, function: u16) -> Result<(), Error> {
-    // All bits of bus, device and function are compared (OpalPciBusAll, 1, 1); OPAL_MAP_PE.
-    check(call_long(token::PCI_SET_PE, [bridge, endpoint, function.into(), 7, 1, 1, 1]))
-}
-
-/// Makes a segment of a host bridge's window for 32-bit addresses an endpoint's.
-pub fn pci_map_segment(bridge: u64, endpoint: u64, segment: u16) -> Result<(), Error> {
-    /// OPAL_M32_WINDOW_TYPE; there is one such window, 0.
-    const M32: u64 = 1;
-    check(call_long(token::PCI_MAP_PE_MMIO_WINDOW, [bridge, endpoint, M32, 0, segment.into(), 0, 0]))
-}
-
-/// Lets an endpoint go on after errors.
-pub fn pci_clear_freeze(bridge: u64, endpoint: u64) -> Result<(), Error> {
-    /// OPAL_EEH_ACTION_CLEAR_FREEZE_ALL.
-    const ALL: u64 = 3;
-    check(call(token::PCI_EEH_FREEZE_CLEAR, [bridge, endpoint, ALL]))
 }
 
 /// Switches the machine off.

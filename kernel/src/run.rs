@@ -26,7 +26,7 @@ use crate::partition::life::{self, Ending};
 use crate::partition::{Partition, VirtualCpu, Waits};
 use crate::partitions::{self, Task};
 use crate::schedule::{self, Next};
-use crate::{cpus, epitaph, idle, log, merge, percpu, terminal, trace};
+use crate::{cpus, epitaph, host_interrupts, idle, log, merge, percpu, terminal, trace};
 
 /// How soon a vCPU is preempted that has woken another one of its partition on the same CPU: 50 µs. It may wait for the other one,
 /// but may also still hold a lock that the other one will want.
@@ -141,6 +141,9 @@ impl Cpu {
     #[inline(never)] // it would bring its registers to be saved along
     fn take_in(&mut self, own: &HostCpu, running: Option<&Partition>) -> Received {
         let mut received = Received { any: own.look.swap(false, Ordering::SeqCst), kin: None };
+        if received.any {
+            host_interrupts::serve(self.number);
+        }
         while let Some(slot) = own.mailbox.take() {
             let Some(task) = partitions::task(slot) else { continue };
             received.any = true;
@@ -195,6 +198,7 @@ impl Cpu {
         }
         IDLE.set(self.number, false);
         host::acknowledge(self.number);
+        host_interrupts::look(self.number);
     }
 
     /// A vCPU has the CPU until then; and whoever it gives its time to after it.

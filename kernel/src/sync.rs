@@ -30,12 +30,14 @@ pub enum Rank {
     Partition = 7,
     /// A run queue.
     Queue = 8,
+    /// Which interrupts of the host's devices are served, and how.
+    Interrupts = 9,
     /// The frame store.
-    Frames = 9,
+    Frames = 10,
     /// The heap.
-    Heap = 10,
+    Heap = 11,
     /// The physical console and the log.
-    Console = 11,
+    Console = 12,
 }
 
 /// A lock.

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{Config, Error, Function, offset, set_memory};
+use crate::{Active, Config, Error, Function, offset, switch};
 
 /// Registers of an ordinary function.
 const REGISTERS: u8 = 6;
@@ -37,7 +37,7 @@ pub fn bars(config: &impl Config, function: Function) -> Result<Vec<Bar>, Error>
     if config.read(function, offset::HEADER)? >> 16 & 0x7f != 0 {
         return Err(Error::NotADevice);
     }
-    set_memory(config, function, false)?;
+    switch(config, function, Active::Nothing)?;
     config.write(function, offset::ROM, 0)?;
     let mut found = Vec::new();
     let mut index = 0;

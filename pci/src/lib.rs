@@ -2,21 +2,25 @@
 //! 3.0, chapter 6; PCI-to-PCI Bridge Architecture 1.2; PCI Express Base Specification 3.0, chapter 7), as pure logic: the
 //! accesses go through [`Config`].
 //!
-//! Memory only: no I/O space, no interrupts, no bus mastering. A function is sized ([`bars`]), its memory is placed in the host
+//! No I/O space, and no interrupts but messages. A function is sized ([`bars`]), its memory is placed in the host
 //! bridge's window ([`Space::place`]), written to it ([`assign`]) and let through the bridges above it ([`open_bridge`]); then
-//! its memory is switched on and off ([`set_memory`]), and the function is reset between its users ([`Reset`]).
+//! its memory and its DMA are switched on and off ([`switch`]), its messages are set ([`Messages`]), and the function is reset between its
+//! users ([`Reset`]).
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 mod bar;
+mod capability;
+mod message;
 mod place;
 mod reset;
 #[cfg(test)]
 mod tests;
 
 pub use bar::{Bar, assign, bars};
+pub use message::Messages;
 pub use place::{MIN_PLACE, Place, Space};
 pub use reset::Reset;
 
@@ -98,22 +102,39 @@ mod command {
     pub const MASK: u32 = 0xffff;
 }
 
-/// Switches a function's memory on or off. I/O space, bus mastering and interrupts are off in either case.
-pub fn set_memory(config: &impl Config, function: Function, on: bool) -> Result<(), AccessError> {
+/// What a function takes part in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Active {
+    /// Nothing.
+    Nothing,
+    /// Its memory answers.
+    Memory,
+    /// Its memory answers, and it reaches memory itself, for messages, too.
+    Master,
+}
+
+/// Switches a function's memory and bus mastering on or off. I/O space and the interrupt line are off in any case.
+pub fn switch(config: &impl Config, function: Function, to: Active) -> Result<(), AccessError> {
     let now = config.read(function, offset::COMMAND)? & command::MASK;
     let off = now & !(command::IO | command::MEMORY | command::MASTER) | command::NO_INTX;
-    config.write(function, offset::COMMAND, if on { off | command::MEMORY } else { off })
+    let on = match to {
+        Active::Nothing => 0,
+        Active::Memory => command::MEMORY,
+        Active::Master => command::MEMORY | command::MASTER,
+    };
+    config.write(function, offset::COMMAND, off | on)
 }
 
 /// What bridges' windows are measured in.
 const BRIDGE_UNIT: u64 = 1 << 20;
 
-/// Lets a bridge pass accesses to `start..end` of 32-bit memory space, whole MiB, down to what is behind it.
+/// Lets a bridge pass accesses to `start..end` of 32-bit memory space, whole MiB, down to what is behind it, and the accesses of what is
+/// behind it up.
 pub fn open_bridge(config: &impl Config, bridge: Function, start: u64, end: u64) -> Result<(), AccessError> {
     // Base and limit have bits 31:20 of the first and the last MiB in their bits 15:4.
     let base = (start >> 16) as u32 & 0xfff0;
     let limit = ((end - BRIDGE_UNIT) >> 16) as u32 & 0xfff0;
     config.write(bridge, offset::BRIDGE_MEMORY, limit << 16 | base)?;
     let now = config.read(bridge, offset::COMMAND)? & command::MASK;
-    config.write(bridge, offset::COMMAND, now | command::MEMORY)
+    config.write(bridge, offset::COMMAND, now | command::MEMORY | command::MASTER)
 }

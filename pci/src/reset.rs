@@ -1,12 +1,8 @@
 //! Function level reset (PCI Express Base 3.0, 6.6.2; Conventional PCI Advanced Capabilities ECN): a function forgets all that its
 //! user has left in it, addresses included.
 
-use crate::{AccessError, Config, Function, offset};
+use crate::{AccessError, Config, Function, capability};
 
-/// Status, in the upper half of the command word: there is a list of capabilities.
-const HAS_LIST: u32 = 1 << 20;
-/// A list that is longer has a loop.
-const MOST: usize = 48;
 /// Capabilities, by ID.
 const EXPRESS: u8 = 0x10;
 const ADVANCED_FEATURES: u8 = 0x13;
@@ -33,24 +29,13 @@ impl Reset {
 
     /// How this function can be reset; `None`: it cannot be.
     pub fn find(config: &impl Config, function: Function) -> Result<Option<Reset>, AccessError> {
-        if config.read(function, offset::COMMAND)? & HAS_LIST == 0 {
-            return Ok(None);
-        }
-        let mut at = config.read(function, offset::CAPABILITIES)? as u16 & 0xfc;
-        for _ in 0..MOST {
-            if at < 0x40 {
-                break;
-            }
-            let head = config.read(function, at)?;
-            match head as u8 {
-                EXPRESS if config.read(function, at + 4)? & EXPRESS_CAN != 0 => {
-                    return Ok(Some(Reset::Express(at)));
-                }
-                ADVANCED_FEATURES if head & ADVANCED_CAN != 0 => return Ok(Some(Reset::Advanced(at))),
-                _ => at = (head >> 8) as u16 & 0xfc,
-            }
-        }
-        Ok(None)
+        capability::find(config, function, |at, head| {
+            Ok(match head as u8 {
+                EXPRESS if config.read(function, at + 4)? & EXPRESS_CAN != 0 => Some(Reset::Express(at)),
+                ADVANCED_FEATURES if head & ADVANCED_CAN != 0 => Some(Reset::Advanced(at)),
+                _ => None,
+            })
+        })
     }
 
     /// Begins to reset it. It may not be touched for [`Reset::MILLISECONDS`] then.

@@ -118,9 +118,11 @@ fn addresses_are_written_and_memory_switched() {
     let found = bars(&bus, EDU).unwrap();
     assign(&bus, EDU, found[0], 0x12_8010_0000).unwrap();
     assert_eq!((bus.word(EDU, 0x10), bus.word(EDU, 0x14)), (0x8010_000c, 0x12));
-    set_memory(&bus, EDU, true).unwrap();
+    switch(&bus, EDU, Active::Memory).unwrap();
     assert_eq!(bus.word(EDU, 4), 2 | 1 << 10);
-    set_memory(&bus, EDU, false).unwrap();
+    switch(&bus, EDU, Active::Master).unwrap();
+    assert_eq!(bus.word(EDU, 4), 6 | 1 << 10);
+    switch(&bus, EDU, Active::Nothing).unwrap();
     assert_eq!(bus.word(EDU, 4), 1 << 10);
 }
 
@@ -128,7 +130,7 @@ fn addresses_are_written_and_memory_switched() {
 fn bridges_pass_what_they_are_told_to() {
     let bus = Bus::default();
     bus.set(BRIDGE, 0x20, 0x0000_fff0, 0xfff0_fff0);
-    bus.set(BRIDGE, 4, 4, 0x07ff);
+    bus.set(BRIDGE, 4, 0, 0x07ff);
     open_bridge(&bus, BRIDGE, 0x8080_0000, 0x8180_0000).unwrap();
     assert_eq!(bus.word(BRIDGE, 0x20), 0x8170_8080);
     assert_eq!(bus.word(BRIDGE, 4), 6);
@@ -185,4 +187,43 @@ fn resets_are_found_and_begun() {
     bus.set(EDU, 0x34, 0x40, 0);
     bus.set(EDU, 0x40, 0x05 | 0x40 << 8, 0);
     assert_eq!(Reset::find(&bus, EDU), Ok(None));
+}
+
+#[test]
+fn messages_are_found_and_set() {
+    let bus = Bus::with(EDU, &[]);
+    assert_eq!(Messages::find(&bus, EDU), Ok(None));
+    bus.set(EDU, 4, 1 << 20, 0);
+    bus.set(EDU, 0x34, 0x40, 0);
+    // MSI with addresses of 64 bits and 4 vectors, of which 2 are on.
+    bus.set(EDU, 0x40, 0x0094_0005, 0x0071_0000);
+    bus.set(EDU, 0x44, 0, !3);
+    bus.set(EDU, 0x48, 0, !0);
+    bus.set(EDU, 0x4c, 0, 0xffff);
+    let one = Messages::find(&bus, EDU).unwrap().unwrap();
+    assert_eq!(one, Messages::One { at: 0x40, wide: true });
+    assert_eq!((one.count(), one.is_narrow()), (1, false));
+    one.set(&bus, EDU, 0x1000_0000_0000_0120, 7).unwrap();
+    assert_eq!((bus.word(EDU, 0x44), bus.word(EDU, 0x48), bus.word(EDU, 0x4c)), (0x120, 0x1000_0000, 7));
+    one.switch(&bus, EDU, true).unwrap();
+    assert_eq!(bus.word(EDU, 0x40), 0x0085_0005, "one vector");
+    one.switch(&bus, EDU, false).unwrap();
+    assert_eq!(bus.word(EDU, 0x40), 0x0084_0005);
+    // A narrow one, with its data earlier.
+    bus.set(EDU, 0x40, 0x0000_0005, 0x0071_0000);
+    bus.set(EDU, 0x48, 0, 0xffff);
+    let narrow = Messages::find(&bus, EDU).unwrap().unwrap();
+    assert!(narrow.is_narrow());
+    narrow.set(&bus, EDU, 0xffff_0120, 9).unwrap();
+    assert_eq!((bus.word(EDU, 0x44), bus.word(EDU, 0x48)), (0xffff_0120, 9));
+    // A table is better.
+    bus.set(EDU, 0x40, 0x0080_5005, 0x0071_0000);
+    bus.set(EDU, 0x50, 0x4040_0011, 0xc000_0000);
+    bus.set(EDU, 0x54, 0x2004, 0);
+    let table = Messages::find(&bus, EDU).unwrap().unwrap();
+    assert_eq!(table, Messages::Table { at: 0x50, count: 65, bar: 4, offset: 0x2000 });
+    table.switch(&bus, EDU, true).unwrap();
+    assert_eq!(bus.word(EDU, 0x50), 0x8040_0011);
+    table.switch(&bus, EDU, false).unwrap();
+    assert_eq!(bus.word(EDU, 0x50), 0x0040_0011);
 }

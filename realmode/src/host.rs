@@ -14,8 +14,10 @@ use sched::{IdleCpus, MAX_CPUS, Mailbox, Phase, Wake};
 use crate::instructions::timebase;
 use crate::partition::Presence;
 
-/// The priority of the host's own inter-processor interrupts (POWER8). Nothing but them is let through.
+/// The priority of the host's own inter-processor interrupts (POWER8).
 pub const IPI_PRIORITY: u8 = 4;
+/// The one of its devices' interrupts there: the least favoured that is let through.
+pub const DEVICE_PRIORITY: u8 = 5;
 
 /// A host CPU.
 #[repr(align(128))]
@@ -38,6 +40,9 @@ pub struct HostCpu {
     pub icp_real: AtomicU64,
     /// See `icp_real`.
     pub icp_mapped: AtomicU64,
+    /// An interrupt of a device that the controller has handed over and that virtual mode is to serve: XIRR as it was read; 0 if
+    /// there is none.
+    pub taken: AtomicU32,
 }
 
 impl HostCpu {
@@ -52,6 +57,7 @@ impl HostCpu {
             lpid: AtomicU32::new(0),
             icp_real: AtomicU64::new(0),
             icp_mapped: AtomicU64::new(0),
+            taken: AtomicU32::new(0),
         }
     }
 
@@ -82,6 +88,10 @@ const DOORBELL: u64 = 5 << 27;
 /// Registers of the presentation controller: XIRR, whose first byte is CPPR, and MFRR.
 const XIRR: u64 = 4;
 const MFRR: u64 = 12;
+/// XIRR's lower bits name the source: none, or a ring.
+const SOURCE: u32 = 0xff_ffff;
+const NO_SOURCE: u32 = 0;
+const RING: u32 = 2;
 
 /// Rings a CPU. `from` is the caller's number.
 pub fn ring(from: usize, to: usize) {
@@ -104,7 +114,7 @@ pub fn ring(from: usize, to: usize) {
     }
 }
 
-/// Takes note of all rings of this CPU, `own`, so that later ones count anew.
+/// Takes note of all rings of this CPU, `own`, so that later ones count anew. If a device interrupts, virtual mode is to look.
 pub fn acknowledge(own: usize) {
     // SAFETY: clears this CPU's own doorbell; what others stored before they rang is seen afterwards, for which POWER9 and later need
     // `msgsync`, which POWER8 does not have (Power ISA 3.0C, book III, 11.2.3). The words are `msgclr r3` and `msgsync`.
@@ -116,13 +126,43 @@ pub fn acknowledge(own: usize) {
     }
     let Some(cpu) = CPUS.get(own) else { return };
     if cpu.icp_real.load(Ordering::Relaxed) != 0 {
-        let xirr = icp_load_xirr(cpu);
-        if xirr & 0xff_ffff != 0 {
-            icp_store(cpu, MFRR, 0xff);
-            icp_store_xirr(cpu, xirr);
+        let xirr = take(cpu);
+        if xirr != 0 {
+            cpu.taken.store(xirr, Ordering::Relaxed);
+            cpu.look.store(true, Ordering::SeqCst);
         }
     }
     core::sync::atomic::fence(Ordering::SeqCst);
+}
+
+/// Takes what the presentation controller of this CPU has. A ring is over with that: 0. A device's interrupt is to be ended ([`end`]); until
+/// then only rings come.
+fn take(cpu: &HostCpu) -> u32 {
+    let xirr = icp_load_xirr(cpu);
+    match source(xirr) {
+        NO_SOURCE => 0,
+        RING => {
+            icp_store(cpu, MFRR, 0xff);
+            icp_store_xirr(cpu, xirr);
+            0
+        }
+        _ => xirr,
+    }
+}
+
+/// What a presentation controller lets through: what is more favoured than this. It is the CPU's that runs this.
+pub fn admit(cpu: &HostCpu, priority: u8) {
+    icp_store(cpu, XIRR, priority);
+}
+
+/// Ends an interrupt that was taken, on the CPU that took it.
+pub fn end(cpu: &HostCpu, xirr: u32) {
+    icp_store_xirr(cpu, xirr);
+}
+
+/// The source of what was taken.
+pub fn source(xirr: u32) -> u32 {
+    xirr & SOURCE
 }
 
 fn translated() -> bool {

@@ -201,7 +201,13 @@ fn interrupt(vcpu: &mut Vcpu, vector: Vector) -> u64 {
             deliver_pending(vcpu);
             RESUME
         }
-        Vector::HVI => ExitCode::HostInterrupt as u64,
+        // A device of the host's, which virtual mode asks for.
+        Vector::HVI => {
+            if let Some(cpu) = host::CPUS.get(cpu_of(vcpu)) {
+                cpu.look.store(true, Ordering::SeqCst);
+            }
+            ExitCode::HostInterrupt as u64
+        }
         // Illegal for the guest: an instruction that does not exist, one of the hypervisor's, or a facility it does not have.
         Vector::HEA => {
             // SAFETY: set by the interrupt.

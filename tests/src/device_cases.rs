@@ -30,6 +30,19 @@ const BYTE: &str = concat!(
 const HUGE: &str = one!("cmdline = \"at=0000:01:00.0 huge\"\nhuge-pages = true\n");
 const LITTLE: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "edu", endian: Endian::Little })];
 const BIG: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "edu", endian: Endian::Big })];
+const DMA: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "dma", endian: Endian::Little })];
+const DMA_BIG: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "dma", endian: Endian::Big })];
+/// With memory that is no power of two: on QEMU an address behind the translations of a device counts from the first again.
+const REACHED: &str = "\
+[[partition]]
+name = \"guest\"
+memory = \"48M\"
+kernel = \"edu\"
+[[partition.device]]
+pci = \"0000:01:00.0\"
+";
+/// It reaches any address that it is told.
+const EDU_WIDE: &[&str] = &["edu,bus=pcie.0,dma_mask=0xffffffffffffffff"];
 const RESET: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "flr", endian: Endian::Little })];
 
 /// Two functions behind a switch, and one at another host bridge: each partition has its own. A fourth partition lives on until all
@@ -182,6 +195,8 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("device-le", ONE, LITTLE, EDU),
         case("device-be", ONE, BIG, EDU),
+        case("device-dma", REACHED, DMA, EDU_WIDE),
+        case("device-dma-be", REACHED, DMA_BIG, EDU_WIDE),
         case("device-huge", HUGE, LITTLE, EDU),
         Case { judge: twice, ..case("device-reset", ONE, RESET, &["nvme,serial=x,bus=pcie.0"]) },
         Case {

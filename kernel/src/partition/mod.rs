@@ -221,7 +221,7 @@ impl Partition {
         let paging = Paging::new(units as usize, table_of.limit.unwrap_or(u64::MAX))
             .map_err(|error| format!("no memory for the page states: {error:?}"))?;
         let icps: Box<[Icp]> = (0..table_of.vcpus).map(|_| Icp::default()).collect();
-        let sources = new_sources(emulated.is_some());
+        let sources = new_sources(emulated.is_some(), devices.vectors());
         let allowed = table_of.cpus.unwrap_or(CpuSet::ALL).and(&crate::cpus::online());
         let presences: Box<[Presence]> = slots_of.iter().map(|slot| Presence::new(*slot, allowed)).collect();
         let vrma = SlbV::vrma(PageSize::K64);
@@ -337,8 +337,9 @@ impl Partition {
         // Before the memory goes to somebody else.
         flush_partition(core.lpid, core.features.partition_table);
         core.residency.forget();
-        self.memory().discard_all();
+        // They reach its memory.
         self.devices.disable();
+        self.memory().discard_all();
         core.xics.reset();
         core.interrupt_mode.store(0, Ordering::SeqCst);
         self.vty().input.clear();
@@ -357,7 +358,7 @@ impl Partition {
     pub fn start(self: &Arc<Partition>) -> Result<(), String> {
         self.clear();
         let (entry, tree) = self.load()?;
-        self.devices.enable()?;
+        self.devices.enable(self)?;
         self.core().gate.open(0);
         self.start_vcpu(0, entry, tree.0);
         if let Some(devices) = &self.pci {
@@ -560,11 +561,13 @@ impl Drop for Partition {
     }
 }
 
-/// The interrupt sources that every partition has, masked, and those of its host bridge.
-fn new_sources(pci: bool) -> Box<[Source]> {
+/// The interrupt sources of a partition, masked: those that every one has, those of its host bridge, and so many for devices of the host's.
+fn new_sources(pci: bool, vectors: usize) -> Box<[Source]> {
     // The console's input, and a change of identity.
     let own = [Source::level(), Source::message()].into_iter();
-    if pci { own.chain(devices::sources()).collect() } else { own.collect() }
+    let pci = pci || vectors > 0;
+    let bridge = pci.then(devices::sources).into_iter().flatten();
+    own.chain(bridge).chain((0..vectors).map(|_| Source::message())).collect()
 }
 
 /// A seed for the guest's random numbers.

@@ -51,10 +51,22 @@ fn still<T>(
     work(&paging::Memory::new(partition.paging(), core.mmu(), &HostMemory, &machine))
 }
 
+/// Its pages can be shared, unless devices reach them.
+fn keeps_its_pages(partition: &Partition) -> Result<(), String> {
+    if partition.devices.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "{} has a device that reaches its memory: that can neither be copied nor kept",
+        partition.name
+    ))
+}
+
 /// Makes new partitions of the same shape copies of one that stands still. An error, after which none of them is of any use, is one
 /// line for the user.
 pub fn copy(from: &Partition, copies: &[Arc<Partition>]) -> Result<(), String> {
     // All that can be refused comes before anything is shared.
+    keeps_its_pages(from)?;
     let mut state = State::of(from)?;
     for copy in copies {
         copy.tables.lock().provide(from.core().hpt().groups_used())?;
@@ -80,6 +92,7 @@ pub fn copy(from: &Partition, copies: &[Arc<Partition>]) -> Result<(), String> {
 /// Keeps the state of a partition that stands still, in place of what was kept before. An error, after which nothing is kept, is one line
 /// for the user.
 pub fn take(partition: &Partition, asked: Option<usize>) -> Result<(), String> {
+    keeps_its_pages(partition)?;
     drop_kept(partition);
     let unit = 1 << partition.core().slots.unit_shift();
     // What is kept of each page has 16 bytes and some bits; blocks are powers of two, and small objects may have a frame each.

@@ -2,6 +2,7 @@
 //! numbered the buses and closed all bridges' windows (skiboot, doc/device-tree/pci.rst, core/pci.c).
 
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicU32;
 
 use bundle::PciAddress;
 use fdt::Fdt;
@@ -9,10 +10,10 @@ use fdt::node::FdtNode;
 use pci::{AccessError, Config, Function};
 use power::HostReal;
 
-use crate::opal;
+use crate::{mmu, opal};
 
 /// A host bridge ("PHB").
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct HostBridge {
     /// The firmware's number of it. Its lower 16 bits are the domain.
     pub id: u64,
@@ -20,6 +21,12 @@ pub struct HostBridge {
     pub window: (u64, HostReal, u64),
     /// How many partitionable endpoints it tells apart; the window has as many segments.
     pub endpoints: u64,
+    /// The firmware's number of the first interrupt that is a message, and how many there are.
+    pub messages: (u32, u32),
+    /// How many of them have been given out.
+    pub messages_used: AtomicU32,
+    /// A register where a store makes it forget translations (POWER8), mapped; later ones have a call to the firmware for that.
+    pub kill: Option<u64>,
 }
 
 /// A function below a host bridge.
@@ -37,6 +44,8 @@ pub struct Found {
 
 /// The 64 KiB of the window that are kept from `ranges`: messages that are interrupts go there.
 const MESSAGES: u64 = 64 << 10;
+/// The register of POWER8's host bridges (PHB3) that takes translations to be forgotten.
+const KILL: u64 = 0x210;
 /// The class of bridges between PCI buses.
 const PCI_BRIDGE: u32 = 0x0604;
 
@@ -87,7 +96,21 @@ fn host_bridge(node: &FdtNode<'_, '_>) -> Option<HostBridge> {
         usable.then_some((bus, HostReal(wide(r[3], r[4])), len))
     })?;
     let [high, low] = *id.first_chunk()?;
-    (endpoints != 0).then_some(HostBridge { id: wide(high, low), window, endpoints: u64::from(endpoints) })
+    if endpoints == 0 {
+        return None;
+    }
+    let messages: Vec<u32> = cells(node, "ibm,opal-msi-ranges").collect();
+    let old = node.compatible().is_some_and(|c| c.all().any(|name| name == "ibm,ioda2-phb"));
+    let registers = node.reg().and_then(|mut ranges| ranges.next()).filter(|_| old);
+    let registers = registers.and_then(|r| mmu::map_device(HostReal(r.starting_address as u64), 0x1000));
+    Some(HostBridge {
+        id: wide(high, low),
+        window,
+        endpoints: u64::from(endpoints),
+        messages: messages.first_chunk().map_or((0, 0), |[first, count]| (*first, *count)),
+        messages_used: AtomicU32::new(0),
+        kill: registers.map(|ea| ea + KILL),
+    })
 }
 
 fn below(node: &FdtNode<'_, '_>, host: &HostBridge, above: &mut Vec<u16>, found: &mut Vec<Found>) {

@@ -1,5 +1,5 @@
 //! The host's devices that a partition has to itself: one node for each, below the root. Its `reg` has the memory of the device, which
-//! the partition must map cache-inhibited; there is neither configuration space nor an interrupt.
+//! the partition must map cache-inhibited, its `interrupts` the sources of its messages. There is no configuration space.
 
 use alloc::format;
 use alloc::string::String;
@@ -23,6 +23,8 @@ pub struct DeviceConfig {
     pub device: u32,
     /// Its ranges of memory; one at least.
     pub ranges: Vec<DeviceRange>,
+    /// The sources of its interrupts, by vector.
+    pub sources: Vec<u32>,
 }
 
 /// A range of a device's memory.
@@ -50,6 +52,12 @@ pub(super) fn devices(w: &mut FdtWriter, devices: &[DeviceConfig]) -> Result<(),
         w.property_array_u64("reg", &reg)?;
         let names = device.ranges.iter().map(|range| format!("bar{}", range.bar)).collect();
         w.property_string_list("reg-names", names)?;
+        if !device.sources.is_empty() {
+            w.property_u32("interrupt-parent", super::XICS_PHANDLE)?;
+            // Events, not levels.
+            let interrupts: Vec<u32> = device.sources.iter().flat_map(|source| [*source, 0]).collect();
+            w.property_array_u32("interrupts", &interrupts)?;
+        }
         w.end_node(node)?;
     }
     Ok(())

@@ -1,0 +1,141 @@
+//! The interrupts of the host's devices.
+//!
+//! A *source* is the firmware's number of an interrupt. Who serves one registers a handler ([`register`]), which from then on runs on a
+//! CPU of the hypervisor's choice, with translation on and nothing else of virtual mode under way: it may take locks, and may not wait.
+//! Other sources are held back; one that comes nevertheless is switched off.
+//!
+//! An interrupt of a CPU in a guest makes it leave for virtual mode; one that comes in the hypervisor waits for that, because interrupts
+//! are off there; and a sleeping CPU wakes. In each case [`serve`] is next. On POWER8 the presentation controllers ([`icp`]) also carry the
+//! rings between cores, which real mode takes ([`host::acknowledge`]). Later processors have XIVE ([`xive`]), with the firmware's help.
+
+mod icp;
+mod xive;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use fdt::Fdt;
+use power::CpuFeatures;
+use realmode::host::{self, CPUS};
+
+use crate::sync::{Lock, Rank};
+use crate::{cpus, log, opal};
+
+/// What is done about an interrupt.
+pub type Handler = Arc<dyn Fn() + Send + Sync>;
+
+/// Where interrupts come from, and how they are ended there.
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    /// Messages of a host bridge of POWER8, by the firmware's number of the bridge.
+    Bridge(u64),
+    /// A source with its own pages of state.
+    Xive(xive::Source),
+}
+
+struct Line {
+    source: u32,
+    origin: Origin,
+    handler: Option<Handler>,
+}
+
+/// Those that have ever been served.
+static LINES: Lock<Vec<Line>> = Lock::new(Rank::Interrupts, Vec::new());
+
+/// The CPU that gets the next source.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// How many interrupts a CPU serves before it sees to other things.
+const AT_ONCE: usize = 32;
+
+/// Finds the controllers of all CPUs and sets the one of this CPU; false if there is none that is known.
+pub fn init(tree: &Fdt<'_>, features: &CpuFeatures) -> bool {
+    let found = if features.partition_table { xive::find(tree) } else { icp::find(tree) };
+    set_own();
+    found
+}
+
+/// Sets this CPU's controller, and forgets what the firmware may have left pending there.
+pub fn set_own() {
+    let own = crate::percpu::number();
+    icp::open(own);
+    xive::open();
+    host::acknowledge(own);
+}
+
+/// Has a source served from now on: a message of a host bridge, by the firmware's number of it.
+pub fn register(source: u32, bridge: u64, handler: Handler) -> Result<(), opal::Error> {
+    let online = cpus::online();
+    let turn = NEXT.fetch_add(1, Ordering::Relaxed) % cpus::count();
+    let cpu = (turn..cpus::count()).find(|cpu| online.contains(*cpu)).unwrap_or(cpus::boot());
+    let mut lines = LINES.lock();
+    let known = lines.iter().find(|line| line.source == source).map(|line| line.origin);
+    let origin = match known {
+        Some(origin) => origin,
+        None if xive::is_there() => Origin::Xive(xive::Source::find(source)?),
+        None => Origin::Bridge(bridge),
+    };
+    lines.retain(|line| line.source != source);
+    lines.push(Line { source, origin, handler: Some(handler) });
+    drop(lines);
+    match origin {
+        Origin::Bridge(_) => icp::target(source, cpu),
+        Origin::Xive(state) => state.target(source, cpu),
+    }
+}
+
+/// Has it no longer served. A handler that runs elsewhere may go on for a moment.
+pub fn unregister(source: u32) {
+    let mut lines = LINES.lock();
+    let Some(line) = lines.iter_mut().find(|line| line.source == source) else { return };
+    let handler = line.handler.take();
+    let origin = line.origin;
+    drop(lines);
+    switch_off(source, Some(origin));
+    drop(handler);
+}
+
+fn switch_off(source: u32, origin: Option<Origin>) {
+    let done = match origin {
+        Some(Origin::Xive(state)) => state.switch_off(source),
+        None if xive::is_there() => opal::xive_set_irq(source, 0, opal::MASKED, source),
+        _ => opal::set_xive(source, 0, opal::MASKED),
+    };
+    if let Err(error) = done {
+        log!("interrupt {source:#x} cannot be switched off (code {})", error.0);
+    }
+}
+
+/// A CPU that has slept looks whether it was for an interrupt of a device; on POWER8, real mode has looked.
+pub fn look(own: usize) {
+    if xive::is_pending() {
+        CPUS[own].look.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Serves what this CPU has been interrupted for.
+pub fn serve(own: usize) {
+    if xive::is_there() {
+        xive::serve(own, handle);
+    } else {
+        icp::serve(own, handle);
+    }
+}
+
+/// One interrupt: its handler, and its end where it comes from.
+fn handle(source: u32) {
+    let lines = LINES.lock();
+    let line = lines.iter().find(|line| line.source == source);
+    let (origin, handler) = (line.map(|line| line.origin), line.and_then(|line| line.handler.clone()));
+    drop(lines);
+    let Some(handler) = handler else { return switch_off(source, origin) };
+    handler();
+    match origin {
+        Some(Origin::Bridge(bridge)) => {
+            let _ = opal::pci_msi_eoi(bridge, source);
+        }
+        Some(Origin::Xive(state)) => state.end(),
+        None => {}
+    }
+}

@@ -1,0 +1,206 @@
+//! A function of the host that somebody uses: a partition, or the hypervisor itself.
+#![allow(unsafe_code)] // the table of messages in the function's memory
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bundle::PciAddress;
+use pci::{Active, Bar, Messages, Place, Reset, Space};
+use power::{GuestReal, HostReal};
+use realmode::instructions::{pause, timebase};
+use volatile::VolatileRef;
+
+use super::endpoint::{Endpoint, Message};
+use super::host::{Found, HostBridge};
+use super::{Region, place};
+use crate::console::TICKS_PER_MICRO;
+use crate::host_interrupts::{self, Handler};
+use crate::opal::Window;
+use crate::sync::{Lock, Rank};
+use crate::{log, mmu, opal};
+
+/// The most interrupts of a function that are used.
+const MOST_VECTORS: u16 = 16;
+
+/// A function that somebody uses.
+pub struct Device {
+    /// Where it is.
+    pub address: PciAddress,
+    /// Vendor and device.
+    pub ids: (u32, u32),
+    /// As its host bridge knows it.
+    pub endpoint: Endpoint,
+    pub(super) bars: Vec<Bar>,
+    pub(super) place: Place,
+    reset: Option<Reset>,
+    messages: Option<Messages>,
+    /// A message for each of its interrupts that have been served.
+    given: Lock<Vec<Message>>,
+    /// Somebody has it.
+    pub(super) claimed: AtomicBool,
+    /// A guest may have left something in it.
+    used: AtomicBool,
+    /// The timebase when it was last reset; 0 if never.
+    reset_at: AtomicU64,
+}
+
+impl Device {
+    /// Sizes a device, finds a place for it and makes it an endpoint of its own. Its memory stays off.
+    pub fn prepare(
+        host: &'static HostBridge,
+        space: Option<&mut Space>,
+        found: &Found,
+    ) -> Result<Device, String> {
+        let function = pci::Function(found.address.routing_id());
+        let bars = pci::bars(host, function).map_err(|error| format!("{error}"))?;
+        let access = |error| format!("{}", pci::Error::Access(error));
+        let reset = Reset::find(host, function).map_err(access)?;
+        let messages = Messages::find(host, function).map_err(access)?;
+        let bytes: u64 = bars.iter().map(|bar| bar.bytes).sum();
+        let place = space.and_then(|space| space.place(&bars));
+        let place = place
+            .ok_or_else(|| format!("{} KiB of it do not fit in the host bridge's window", bytes >> 10))?;
+        let refused = |error: opal::Error| format!("the firmware makes it no endpoint (code {})", error.0);
+        opal::pci_set_endpoint(host.id, place.segment, function.0).map_err(refused)?;
+        for segment in place.segment..place.segment + place.segments {
+            opal::pci_map_segment(host.id, place.segment, segment as u16).map_err(refused)?;
+        }
+        log!(
+            "device {} ({:04x}:{:04x}): {} KiB at {:#x}{}",
+            found.address,
+            found.ids.0,
+            found.ids.1,
+            bytes >> 10,
+            host.window.1.0 + (place.addresses[0] - host.window.0),
+            if reset.is_some() {
+                ""
+            } else {
+                "; it cannot be reset: what one guest leaves in it, the next finds"
+            }
+        );
+        Ok(Device {
+            address: found.address,
+            ids: found.ids,
+            endpoint: Endpoint { host, number: place.segment, function },
+            bars,
+            place,
+            reset,
+            messages,
+            given: Lock::new(Rank::Interrupts, Vec::new()),
+            claimed: AtomicBool::new(false),
+            used: AtomicBool::new(false),
+            reset_at: AtomicU64::new(0),
+        })
+    }
+
+    /// Its ranges of memory: the base address register, where it is, and its bytes.
+    pub fn ranges(&self) -> impl Iterator<Item = (u8, HostReal, u64)> {
+        let window = self.endpoint.host.window;
+        self.bars
+            .iter()
+            .zip(&self.place.addresses)
+            .map(move |(bar, address)| (bar.index, HostReal(window.1.0 + (address - window.0)), bar.bytes))
+    }
+
+    /// Its ranges in a partition's real addresses, from `next` on, which moves behind them.
+    pub(super) fn regions(&self, next: &mut u64) -> Vec<Region> {
+        let ranges = self.bars.iter().zip(self.ranges()).map(|(bar, (_, host, _))| {
+            let real = next.next_multiple_of(place(*bar));
+            *next = real + place(*bar);
+            Region { real: GuestReal(real), host, bar: *bar }
+        });
+        ranges.collect()
+    }
+
+    /// Lets it take part. Waits until it is ready again, if it has just been reset.
+    pub fn enable(&self, to: Active) -> Result<(), pci::Error> {
+        let ready = self.reset_at.load(Ordering::Relaxed) + Reset::MILLISECONDS * 1000 * TICKS_PER_MICRO;
+        while timebase() < ready {
+            // It is long. To give way at every turn costs an emulator far more than the wait.
+            for n in 0..1000 {
+                core::hint::black_box(n);
+            }
+            pause();
+        }
+        self.used.store(true, Ordering::Relaxed);
+        // What errors before may have cut off.
+        self.endpoint.thaw().map_err(|error| pci::Error::Access(pci::AccessError(error.0)))?;
+        let Endpoint { host, function, .. } = self.endpoint;
+        for (bar, address) in self.bars.iter().zip(&self.place.addresses) {
+            pci::assign(host, function, *bar, *address)?;
+        }
+        Ok(pci::switch(host, function, to)?)
+    }
+
+    /// Takes it out again, and resets it: it neither reaches memory then nor interrupts.
+    pub fn disable(&self) -> Result<(), pci::Error> {
+        if !self.used.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let Endpoint { host, function, .. } = self.endpoint;
+        pci::switch(host, function, Active::Nothing)?;
+        for message in self.given.lock().clone() {
+            host_interrupts::unregister(message.source);
+        }
+        if let Some(messages) = self.messages {
+            messages.switch(host, function, false)?;
+        }
+        for window in [Window::Low, Window::High] {
+            let closed = self.endpoint.close(window);
+            closed.map_err(|error| pci::Error::Access(pci::AccessError(error.0)))?;
+        }
+        if let Some(reset) = self.reset {
+            reset.start(host, function)?;
+            self.reset_at.store(timebase(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// How many interrupts it can make, of those that we use.
+    pub fn vectors(&self) -> u16 {
+        self.messages.map_or(0, Messages::count).min(MOST_VECTORS)
+    }
+
+    /// The message for one of its interrupts, the same each time.
+    fn message(&self, vector: u16) -> Result<Message, opal::Error> {
+        let mut given = self.given.lock();
+        loop {
+            if let Some(message) = given.get(usize::from(vector)) {
+                return Ok(*message);
+            }
+            let next = self.endpoint.message(self.messages.is_some_and(Messages::is_narrow))?;
+            given.push(next);
+        }
+    }
+
+    /// Has the device, whose memory is on, send a message for one of its interrupts, and `handler` run then. Messages are switched on.
+    pub fn serve(&self, vector: u16, handler: Handler) -> Result<(), String> {
+        let messages = self.messages.filter(|_| vector < self.vectors());
+        let messages = messages.ok_or("it has no such interrupt")?;
+        let message = self
+            .message(vector)
+            .and_then(|message| self.endpoint.serve(&message, handler).map(|()| message))
+            .map_err(|error| format!("its interrupt cannot be served (code {})", error.0))?;
+        let access = |error| format!("{}", pci::Error::Access(error));
+        let Endpoint { host, function, .. } = self.endpoint;
+        if let Messages::Table { bar, offset, .. } = messages {
+            let range = self.ranges().find(|(index, ..)| *index == bar).ok_or("its table is nowhere")?;
+            let at = HostReal(range.1.0 + u64::from(offset) + u64::from(vector) * Messages::ENTRY);
+            let entry = mmu::map_device(at, Messages::ENTRY).ok_or("its table cannot be mapped")?;
+            for (n, word) in [message.address as u32, (message.address >> 32) as u32, message.data, 0]
+                .into_iter()
+                .enumerate()
+            {
+                // SAFETY: a word of the table in a window that has just been made.
+                let mut register =
+                    unsafe { VolatileRef::new(NonNull::new_unchecked((entry + 4 * n as u64) as *mut u32)) };
+                register.as_mut_ptr().write(word);
+            }
+        }
+        messages.set(host, function, message.address, message.data).map_err(access)?;
+        messages.switch(host, function, true).map_err(access)
+    }
+}
