@@ -57,10 +57,14 @@ x_forms! {
     lbzx = 87;
     /// Load word byte-reversed.
     lwbrx = 534;
+    /// Load halfword byte-reversed.
+    lhbrx = 790;
     /// Load doubleword byte-reversed.
     ldbrx = 532;
     /// Store word byte-reversed.
     stwbrx = 662;
+    /// Store halfword byte-reversed.
+    sthbrx = 918;
     /// Store doubleword indexed.
     stdx = 149;
     /// Load word and reserve.

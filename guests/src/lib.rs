@@ -23,6 +23,7 @@ pub mod space;
 pub mod team;
 pub mod units;
 pub mod virtio;
+pub mod virtqueue;
 pub mod vpa;
 
 pub use context::{

@@ -1,6 +1,6 @@
 //! Functions behind the partition's PCI host bridge: configuration space by RTAS, memory through mapped pages, messages as interrupts.
 
-use crate::insn::{self, x};
+use crate::insn;
 use crate::space::{self, FREE_SLOT, Segment, run_virtual};
 use crate::{platform, rtas};
 use power::PageSize::K64;
@@ -154,7 +154,7 @@ pub fn load(ea: u64, bytes: u32) -> u32 {
     let word = match bytes {
         1 => insn::lbz(5, 0, 3),
         2 if LITTLE => insn::lhz(5, 0, 3),
-        2 => x(31, 5, 0, 3, 790),
+        2 => insn::lhbrx(5, 0, 3),
         _ if LITTLE => insn::lwz(5, 0, 3),
         _ => insn::lwbrx(5, 0, 3),
     };
@@ -168,7 +168,7 @@ pub fn store(ea: u64, bytes: u32, value: u32) {
     let word = match bytes {
         1 => insn::stb(4, 0, 3),
         2 if LITTLE => insn::sth(4, 0, 3),
-        2 => x(31, 4, 0, 3, 918),
+        2 => insn::sthbrx(4, 0, 3),
         _ if LITTLE => insn::stw(4, 0, 3),
         _ => insn::stwbrx(4, 0, 3),
     };

@@ -118,12 +118,17 @@ impl Virtio {
             self.set_common(register, 4, at as u32);
             self.set_common(register + 4, 4, (at >> 32) as u32);
         }
-        let off = self.common(common::QUEUE_NOTIFY, 2);
-        self.notify = self.structures[1] + u64::from(off * self.multiplier);
+        self.notify = self.doorbell(0);
         self.set_common(common::QUEUE_ENABLE, 2, 1);
         self.set_common(common::STATUS, 1, 0xf);
         self.given = 0;
         true
+    }
+
+    /// Where a notification of a queue goes.
+    pub fn doorbell(&self, queue: u32) -> u64 {
+        self.set_common(common::QUEUE, 2, queue);
+        self.structures[1] + u64::from(self.common(common::QUEUE_NOTIFY, 2) * self.multiplier)
     }
 
     /// Where a notification of the first queue goes.

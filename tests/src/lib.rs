@@ -23,6 +23,7 @@ mod network_cases;
 pub mod oracle;
 mod partition_cases;
 pub mod transcript;
+mod virtio_cases;
 
 pub use transcript::{Check, Transcript};
 
@@ -134,6 +135,11 @@ pub enum PackedFile {
         /// Which of its two builds.
         endian: Endian,
     },
+    /// A disk of so many sectors. Each eight bytes of it are their offset, in little endian.
+    Disk {
+        /// How many.
+        sectors: u32,
+    },
     /// Debian's kernel for ppc64el.
     DebianKernel,
     /// The newer one of its backports.
@@ -178,7 +184,8 @@ impl PackedFile {
     pub fn programs(self) -> Vec<&'static str> {
         match self {
             PackedFile::Guest { bin, .. } => vec![bin],
-            PackedFile::DebianKernel
+            PackedFile::Disk { .. }
+            | PackedFile::DebianKernel
             | PackedFile::NewerDebianKernel
             | PackedFile::DriverInitramfs { .. }
             | PackedFile::DebianDisk => Vec::new(),
@@ -290,6 +297,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(memory_cases::cases());
     all.extend(device_cases::cases());
     all.extend(network_cases::cases());
+    all.extend(virtio_cases::cases());
     all.extend(copy_cases::cases());
     all.extend(bench::cases());
     all

@@ -71,6 +71,9 @@ impl Things {
         let program = |bin: &str, endian: Endian| shell::read(&toolchain::guest(bin, endian.target()));
         match file {
             PackedFile::Guest { bin, endian } => program(bin, endian),
+            PackedFile::Disk { sectors } => {
+                Ok((0..64 * u64::from(sectors)).flat_map(|n| (8 * n).to_le_bytes()).collect())
+            }
             PackedFile::DebianKernel => shell::read(&self.linux),
             PackedFile::NewerDebianKernel => shell::read(&self.newer_linux),
             PackedFile::Initramfs { init, programs } => {

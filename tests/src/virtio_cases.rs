@@ -1,0 +1,33 @@
+//! The cases with virtio devices.
+
+use crate::{Case, Endian, PackedFile, Source};
+
+/// Two disks with the same contents.
+const TWO_DISKS: &str = "\
+[[partition]]
+name = \"guest\"
+memory = \"64M\"
+kernel = \"rings\"
+[[partition.disk]]
+image = \"disk\"
+[[partition.disk]]
+image = \"disk\"
+";
+const DISK: (&str, PackedFile) = ("disk", PackedFile::Disk { sectors: 256 });
+const RINGS: &[(&str, PackedFile)] =
+    &[("rings", PackedFile::Guest { bin: "rings", endian: Endian::Little }), DISK];
+const RINGS_BIG: &[(&str, PackedFile)] =
+    &[("rings", PackedFile::Guest { bin: "rings", endian: Endian::Big }), DISK];
+
+fn case(name: &'static str, manifest: &'static str, files: &'static [(&'static str, PackedFile)]) -> Case {
+    Case {
+        source: Source::Partitions { manifest, files },
+        oracle: false,
+        ..Case::guest(name, "rings", Endian::Little)
+    }
+}
+
+/// All of them.
+pub fn cases() -> Vec<Case> {
+    vec![case("virtio-rings-le", TWO_DISKS, RINGS), case("virtio-rings-be", TWO_DISKS, RINGS_BIG)]
+}
