@@ -69,6 +69,11 @@ impl Virtio {
         found.then_some(Virtio { slot, structures, multiplier, ring, offset, notify: 0, given: 0 })
     }
 
+    /// Where a register of the common structure shows.
+    pub fn register(&self, register: u64) -> u64 {
+        self.structures[0] + register
+    }
+
     /// Reads a register of the common structure.
     pub fn common(&self, register: u64, bytes: u32) -> u32 {
         load(self.structures[0] + register, bytes)

@@ -9,7 +9,7 @@ use crate::budgets::{BUDGETS, Budget, Limit};
 use crate::linux_cases::init;
 use crate::partition_cases::{all_ended_well, little, many, step, table};
 use crate::transcript::all_checks_pass;
-use crate::{Case, Endian, Machine, PackedFile, Source, Step, Transcript};
+use crate::{Case, Emulated, Endian, Machine, PackedFile, Source, Step, Transcript};
 use std::time::Duration;
 
 /// A row's name and its value, in the unit of its budget.
@@ -75,6 +75,13 @@ pub fn cases() -> Vec<Case> {
             ..Case::guest(ONE, "bench", Endian::Little)
         },
         Case {
+            emulated: Some(Emulated { disk: 1 << 20, iommu: false }),
+            append: "devices",
+            oracle: false,
+            judge: |t| judge(DEVICES, t),
+            ..Case::guest(DEVICES, "bench", Endian::Little)
+        },
+        Case {
             smp: (4, 1),
             timeout: Duration::from_secs(120),
             script: several_script(),
@@ -104,6 +111,8 @@ pub fn cases() -> Vec<Case> {
 
 /// One processor.
 pub const ONE: &str = "bench";
+/// A partition with devices.
+pub const DEVICES: &str = "bench-devices";
 /// Several, and several partitions.
 pub const MANY: &str = "bench-several";
 /// What memory the hypervisor takes.
@@ -131,7 +140,7 @@ fn several_script() -> Vec<Step> {
 /// The rows of a case, all of them and no others; if all else is well.
 pub fn rows(case: &str, t: &Transcript) -> Result<Vec<Value>, String> {
     let mut found = match case {
-        ONE => all_checks_pass(t).map(|()| printed(t)),
+        ONE | DEVICES => all_checks_pass(t).map(|()| printed(t)),
         MANY => all_ended_well(t, 2).and_then(|()| several(t)),
         MEMORY => memory(t),
         COPIES => Ok(vec![

@@ -3,7 +3,7 @@
 //! KVM-HV's figures were measured in the same emulator: Debian's Linux 6.1 with KVM-HV, QEMU 7.2 in it, a bare guest; its loop of
 //! about 22 instructions is in them.
 
-use crate::bench::{COPIES, DEBIAN, DEBIAN_SMP, MANY, MEMORY, ONE, PROCESSES};
+use crate::bench::{COPIES, DEBIAN, DEBIAN_SMP, DEVICES, MANY, MEMORY, ONE, PROCESSES};
 
 /// What a row counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,6 +128,9 @@ pub const BUDGETS: &[Budget] = &[
     row(ONE, "mmio_store", "store to where nothing is").kvm(14_337, 14_458, 13_441).budget(1200),
     row(ONE, "snapshot", "snapshot, 64 pages stored to before").ratchet(1_544_000),
     row(ONE, "revert", "back to the snapshot, 64 pages stored to since").ratchet(129_000),
+    row(DEVICES, "device_load", "load from a register of a virtio device").ratchet(2314),
+    row(DEVICES, "device_store", "store to one").ratchet(2175),
+    row(DEVICES, "notify", "notification of a queue with nothing in it, and back").ratchet(3978),
     row(MANY, "first_touch_16m", "first touch of a 16M page, zeroing included").ratchet(161_000),
     row(MANY, "h_protect_global", "H_PROTECT, partition on four CPUs").ratchet(212),
     row(MANY, "h_remove_global", "H_REMOVE, partition on four CPUs").ratchet(260),

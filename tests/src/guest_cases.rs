@@ -1,6 +1,7 @@
 //! The cases made of the programs in `guests`, of deliberate faults of the hypervisor, and of archives that it must
 //! refuse.
 
+use crate::partition_cases::all_ended_well;
 use crate::transcript::{all_checks_pass, any, in_order};
 use crate::{Case, Emulated, Endian, Machine, Source, Step, Transcript};
 use std::time::Duration;
@@ -206,6 +207,20 @@ pub fn cases() -> Vec<Case> {
             emulated: Some(Emulated { disk: 1 << 20, iommu: true }),
             append: "iommu",
             ..one("virtio-iommu", "virtio")
+        },
+        Case {
+            emulated: Some(Emulated { disk: 1 << 20, iommu: true }),
+            guest_memory: 64,
+            append: "iommu copied",
+            oracle: false,
+            script: vec![
+                Step { expect: "@ at hold", send: "\x1dclone guest two\ninfo two\n" },
+                Step { expect: "disk    running", send: "console guest\nq" },
+                Step { expect: "@ done", send: "\x1dconsole two\nq" },
+                Step { expect: "@ done", send: "" },
+            ],
+            judge: |t| all_ended_well(t, 2),
+            ..one("virtio-copied", "virtio")
         },
         Case { huge_pages: true, append: "huge=on", ..one("pages-huge", "pages") },
         Case { append: "huge=off", ..one("pages-not-huge", "pages") },

@@ -34,6 +34,7 @@ struct Asked {
     machine: Machine,
     workload: Workload,
     append: String,
+    balloon: bool,
     guest_memory: u64,
     vcpus: u32,
     from_guest: bool,
@@ -69,6 +70,7 @@ impl Default for Asked {
             machine: Machine::PowerNv9,
             workload: Workload::Guest("bench".into()),
             append: "console=hvc0".into(),
+            balloon: false,
             guest_memory: 512 << 20,
             vcpus: 1,
             from_guest: false,
@@ -221,6 +223,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<Asked>, Failure> {
             Long("help") | Short('h') => return Ok(None),
             Long("machine") => asked.machine = options::machine(&parser.value()?.string()?)?,
             Long("workload") => asked.workload = workload(&parser.value()?.string()?)?,
+            Long("balloon") => asked.balloon = true,
             Long("append") => asked.append = parser.value()?.string()?,
             Long("guest-memory") => {
                 asked.guest_memory = options::size("--guest-memory", &parser.value()?.string()?)?;
@@ -301,6 +304,7 @@ impl Asked {
             vcpus: self.vcpus,
             initrd: initrd.is_some().then(|| "initrd".into()),
             cmdline: self.append.clone(),
+            balloon: self.balloon,
             ..Partition::new("guest", self.guest_memory, "kernel")
         };
         let initrd = initrd.as_deref().map(|bytes| ("initramfs", bytes));
@@ -512,12 +516,13 @@ mod test {
     fn options() {
         assert_eq!(parse("").unwrap().unwrap(), Asked::default());
         assert_eq!(parse("--from guest --help").unwrap(), None);
-        let line = "--machine powernv8 --workload debian --append x --guest-memory 1G --vcpus 2 --from guest --entry 0xe00 \
+        let line = "--machine powernv8 --workload debian --append x --balloon --guest-memory 1G --vcpus 2 --from guest --entry 0xe00 \
                     --path --inlined --top 5 --folded a --svg b";
         let expected = Asked {
             machine: Machine::PowerNv8,
             workload: Workload::Debian,
             append: "x".into(),
+            balloon: true,
             guest_memory: 1 << 30,
             vcpus: 2,
             from_guest: true,

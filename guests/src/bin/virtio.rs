@@ -1,14 +1,15 @@
 //! A PCI host bridge with virtio devices: configuration space and messages by RTAS, memory at the addresses that base address registers
 //! have, DMA windows, and requests to a source of random numbers and a disk, which is all zeroes at first. With `iommu` the devices reach
-//! memory through DMA windows only.
+//! memory through DMA windows only. With `copied` it is held until it has been copied: original and copy go on with devices of their own.
 #![no_std]
 #![no_main]
 
+use guests::copies::{hold, identity, there_and_back};
 use guests::cpu::{self, TB_HZ, timebase};
 use guests::mem::{fill, is_filled, read8, write32, write64};
 use guests::pci::{self, Bridge};
 use guests::virtio::{ACCESS_PLATFORM, MEMORY, VERSION_1, Virtio, common};
-use guests::{Hcall, Report, Status, hcall, platform, rtas, space, status};
+use guests::{Hcall, Report, Status, hcall, platform, rtas, space, status, team};
 
 guests::main!(run);
 
@@ -35,6 +36,12 @@ fn run(t: &mut Report) {
     let Some(disk) = disk else { return t.is_true("structures", false) };
     moved(t, &bridge, slot);
     sectors(t, disk);
+    if !platform::is_qemu() {
+        put_back(t, &bridge, disk);
+    }
+    if platform::says("copied") {
+        return copied(t, &bridge, disk);
+    }
     messages(t, &bridge, disk);
     line(t, &bridge, disk);
     broken(t, disk);
@@ -376,6 +383,59 @@ fn sectors(t: &mut Report, mut disk: Virtio) {
     t.equal("unknown", ask(&mut disk, 77, 0, data, 512), Some(2));
     t.equal("alive", ask(&mut disk, request::READ, 7, data, 512), Some(0));
     t.is_true("alive", is_filled(data, 512, 0xa5));
+}
+
+/// The device goes back with the partition: its registers, its queue, what is on it.
+fn put_back(t: &mut Report, bridge: &Bridge, mut disk: Virtio) {
+    t.is_true("agreed", disk.start(needed()));
+    t.equal("before", ask(&mut disk, request::READ, 7, DATA, 512), Some(0));
+    let told = there_and_back(|| {
+        let (mut disk, bar) = (disk, bridge.read(disk.slot, 0x20, 4).unwrap_or(0));
+        fill(DATA, 512, 0x11);
+        let mut good = ask(&mut disk, request::WRITE, 7, DATA, 512) == Some(0);
+        disk.set_common(common::STATUS, 1, 0);
+        good &=
+            bridge.write(disk.slot, 0x20, 4, bar + 0x10_0000) == 0 && bridge.write(disk.slot, 4, 2, 0) == 0;
+        u64::from(good)
+    });
+    t.same("went", told, 1);
+    t.same("status-is-back", disk.common(common::STATUS, 1), 0xf);
+    t.same("used-is-back", disk.used().into(), 1);
+    t.equal("after", ask(&mut disk, request::READ, 7, DATA, 512), Some(0));
+    t.is_true("disk-is-back", is_filled(DATA, 512, 0xa5));
+}
+
+/// A copy's devices do what the original's would, and neither sees what the other does.
+fn copied(t: &mut Report, bridge: &Bridge, mut disk: Virtio) {
+    let slot = disk.slot;
+    let Some(msix) = bridge.capability(slot, 0x11, 0) else { return t.is_true("msi-x", false) };
+    let table = bridge.read(slot, msix + 4, 4).unwrap_or(0);
+    bridge.change_msi(slot, 4, 2);
+    let Ok(source) = bridge.source(slot, 1) else { return t.is_true("source", false) };
+    set_xive(source, 5);
+    status(Hcall::CPPR, &[0xff]);
+    bridge.write(slot, msix + 2, 2, 0x8000);
+    pci::store(pci::at(slot, table & 7, u64::from(table & !7) + 28), 4, 0);
+    t.is_true("agreed", disk.start(needed()));
+    disk.set_common(common::QUEUE_VECTOR, 2, 1);
+    t.equal("before", ask(&mut disk, request::READ, 7, DATA, 512), Some(0));
+    status(Hcall::EOI, &[interrupt()]);
+    hold("hold");
+    t.equal("read", ask(&mut disk, request::READ, 7, DATA, 512), Some(0));
+    t.is_true("as-before", is_filled(DATA, 512, 0xa5));
+    let xirr = interrupt();
+    t.same("message", xirr & 0xff_ffff, source.into());
+    status(Hcall::EOI, &[xirr]);
+    let own = identity().map_or(0, |identity| identity.number as u8 + 0x40);
+    for _ in 0..4 {
+        fill(DATA, 1024, own);
+        t.equal("write", ask(&mut disk, request::WRITE, 7, DATA, 1024), Some(0));
+        team::sleep_until(timebase() + TB_HZ / 100);
+        fill(DATA, 1024, 0);
+        t.equal("read", ask(&mut disk, request::READ, 7, DATA, 1024), Some(0));
+        t.is_true("own", is_filled(DATA, 1024, own));
+        status(Hcall::EOI, &[interrupt()]);
+    }
 }
 
 /// A driver that breaks the rules is told, and a reset helps.
