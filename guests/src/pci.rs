@@ -123,6 +123,11 @@ impl Bridge {
         found
     }
 
+    /// The partition's real address of a place behind a base address register.
+    pub const fn real(&self, ea: u64) -> u64 {
+        self.low.1 + (ea - EA)
+    }
+
     /// `ibm,change-msi`: the status and the results.
     pub fn change_msi(&self, slot: u32, function: u32, count: u32) -> (i32, [u32; 3]) {
         let [high, low] = self.cells();

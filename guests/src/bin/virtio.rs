@@ -6,10 +6,15 @@
 
 use guests::copies::{hold, identity, there_and_back};
 use guests::cpu::{self, TB_HZ, timebase};
-use guests::mem::{fill, is_filled, read8, write32, write64};
+use guests::insn;
+use guests::mem::{fill, is_filled, read8, read64, write32, write64};
 use guests::pci::{self, Bridge};
 use guests::virtio::{ACCESS_PLATFORM, MEMORY, VERSION_1, Virtio, common};
-use guests::{Hcall, Report, Status, hcall, platform, rtas, space, status, team};
+use guests::{
+    Context, Hcall, MSR_VIRTUAL, Report, Status, hcall, place, platform, rtas, run as run_context, space,
+    status, team,
+};
+use power::regs::Msr;
 
 guests::main!(run);
 
@@ -35,6 +40,7 @@ fn run(t: &mut Report) {
     let disk = Virtio::new(&bridge, slot, MEMORY + 0x1_0000, offset);
     let Some(disk) = disk else { return t.is_true("structures", false) };
     moved(t, &bridge, slot);
+    widths(t, &bridge, slot);
     sectors(t, disk);
     if !platform::is_qemu() {
         put_back(t, &bridge, disk);
@@ -196,6 +202,47 @@ fn moved(t: &mut Report, bridge: &Bridge, slot: u32) {
     t.same("back", pci::load(at, 4), first);
 }
 
+/// Where the table of messages shows.
+fn table(bridge: &Bridge, slot: u32) -> Option<u64> {
+    let msix = bridge.capability(slot, 0x11, 0)?;
+    let table = bridge.read(slot, msix + 4, 4).ok()?;
+    Some(pci::at(slot, table & 7, u64::from(table & !7)))
+}
+
+/// What is wider than a register of the device comes to it in pieces, and calls come to it as well.
+fn widths(t: &mut Report, bridge: &Bridge, slot: u32) {
+    let Some(table) = table(bridge, slot) else { return t.is_true("table", false) };
+    let value = 0x1020_3040_5060_7080_u64;
+    // In the order of memory.
+    let words = |value: u64| {
+        let value = u64::from_le_bytes(value.to_ne_bytes());
+        [value as u32, (value >> 32) as u32]
+    };
+    let store = space::run_virtual(&[insn::std(4, 0, 3)], false, table, value);
+    t.is_true("doubleword", store.finished());
+    t.equal("doubleword", [pci::load(table, 4), pci::load(table + 4, 4)], words(value));
+    pci::store(table + 8, 4, 0x5a);
+    let rest = [pci::load(table + 8, 4), pci::load(table + 12, 4)];
+    let code = [insn::lxvd2x(7, 0, 3), insn::stxvd2x(7, 0, 4)];
+    place(&code);
+    let msr = MSR_VIRTUAL | Msr::VSX.bits();
+    let mut c = Context { nip: space::CODE_EA, msr, ..Context::ZERO };
+    (c.gpr[3], c.gpr[4]) = (table, space::DATA_EA);
+    run_context(&mut c);
+    t.is_true("quadword", c.finished());
+    t.same("quadword", read64(space::DATA), value);
+    t.equal("quadword", words(read64(space::DATA + 8)), rest);
+    if !t.differs_on_qemu("misaligned", "that is an error there") {
+        let c = space::run_virtual(&[insn::ld(5, 0, 3)], false, table + 4, 0);
+        t.equal("misaligned", words(c.gpr[5]), [words(value)[1], rest[0]]);
+    }
+    let real = bridge.real(table);
+    let called = hcall(Hcall::LOGICAL_CI_LOAD, &[4, real + 8]);
+    t.equal("call-load", (called.status, called.r4() as u32), (Status::SUCCESS, rest[0].swap_bytes()));
+    t.equal("call-store", status(Hcall::LOGICAL_CI_STORE, &[4, real, 0x4030_2010]), Status::SUCCESS);
+    t.same("call-stored", pci::load(table, 4), 0x1020_3040);
+}
+
 /// What a driver has to agree to.
 fn needed() -> [u32; 2] {
     [0, if platform::says("iommu") { VERSION_1 | ACCESS_PLATFORM } else { VERSION_1 }]
@@ -243,8 +290,7 @@ fn set_xive(source: u32, priority: u32) -> i32 {
 fn messages(t: &mut Report, bridge: &Bridge, mut disk: Virtio) {
     let slot = disk.slot;
     let Some(msix) = bridge.capability(slot, 0x11, 0) else { return t.is_true("msi-x", false) };
-    let table = bridge.read(slot, msix + 4, 4).unwrap_or(0);
-    let table = pci::at(slot, table & 7, u64::from(table & !7));
+    let Some(table) = table(bridge, slot) else { return t.is_true("table", false) };
     t.is_true("source-before", bridge.source(slot, 0).is_err());
     let (done, [count, sequence, kind]) = bridge.change_msi(slot, 4, 2);
     t.equal("change-msi", (done, count, sequence, kind), (0, 2, 2, 2));

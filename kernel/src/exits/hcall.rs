@@ -18,7 +18,7 @@ use realmode::hcalls::UNHURRIED;
 use realmode::instructions::{pause, timebase};
 use realmode::machine::VirtualMode;
 
-use super::{After, Guest, dma, rtas};
+use super::{After, Guest, dma, mmio, rtas};
 use crate::partition::{Partition, TIMEBASE_HZ, Waits, resize, snapshot};
 use crate::terminal;
 
@@ -41,7 +41,7 @@ pub fn handle(guest: &mut Guest<'_>) -> After {
         | Hcall::CLEAR_REF
         | Hcall::PAGE_INIT => pages(guest, call, args),
         Hcall::LOGICAL_CI_LOAD | Hcall::LOGICAL_CACHE_LOAD => load(guest, args),
-        Hcall::LOGICAL_CI_STORE | Hcall::LOGICAL_CACHE_STORE => store(partition, args),
+        Hcall::LOGICAL_CI_STORE | Hcall::LOGICAL_CACHE_STORE => store(guest, args),
         Hcall::REGISTER_VPA => register_vpa(partition, args),
         Hcall::SET_MODE => set_mode(partition, args),
         Hcall::PUT_TERM_CHAR => Ok(put_term_char(partition, args)),
@@ -188,9 +188,15 @@ pub(super) fn status_of(partition: &Partition, result: Result<(), Error>) -> Out
     }
 }
 
-/// H_LOGICAL_CI_LOAD of memory that was not populated. Size and alignment have been checked.
+/// H_LOGICAL_CI_LOAD of memory that was not populated, or of an emulated device. Size and alignment have been checked.
 fn load(guest: &mut Guest<'_>, [size, at, ..]: [u64; 8]) -> Outcome {
     let partition = guest.partition;
+    if partition.core().devices.contains(&at) {
+        let mut bytes = [0; 8];
+        mmio::load(guest, GuestReal(at), &mut bytes[8usize.saturating_sub(size as usize)..]);
+        guest.regs.gpr[4] = u64::from_be_bytes(bytes);
+        return Ok(Status::SUCCESS);
+    }
     if let Some(Target::Device(..)) = partition.core().slots.find(GuestReal(at)) {
         return Ok(Status::PARAMETER);
     }
@@ -206,10 +212,15 @@ fn load(guest: &mut Guest<'_>, [size, at, ..]: [u64; 8]) -> Outcome {
 }
 
 /// H_LOGICAL_CI_STORE, likewise.
-fn store(partition: &Partition, [size, at, value, ..]: [u64; 8]) -> Outcome {
+fn store(guest: &Guest<'_>, [size, at, value, ..]: [u64; 8]) -> Outcome {
+    let (partition, at) = (guest.partition, GuestReal(at));
     let bytes = value.to_be_bytes();
     let from = bytes.get(8usize.saturating_sub(size as usize)..).unwrap_or(&bytes);
-    let result = partition.memory().write(GuestReal(at), from);
+    if partition.core().devices.contains(&at.0) {
+        mmio::store(guest, at, from);
+        return Ok(Status::SUCCESS);
+    }
+    let result = partition.memory().write(at, from);
     status_of(partition, result)
 }
 

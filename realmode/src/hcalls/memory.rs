@@ -9,11 +9,14 @@ use super::{RM_TOO_HARD, partition};
 use crate::layout::Vcpu;
 use crate::machine::{CACHE_BLOCK, RealMode, flush_data};
 
-/// Does something to the bytes of memory at an address, or says what to answer instead. Devices are not reached like this: what they
-/// answer to a wrong access would be the hypervisor's machine check.
+/// Does something to the bytes of memory at an address, or says what to answer instead. The host's devices are not reached like this: what
+/// they answer to a wrong access would be the hypervisor's machine check. Emulated ones are virtual mode's.
 #[inline(always)]
 fn at<T>(vcpu: &Vcpu, address: u64, store: bool, body: impl FnOnce(HostReal) -> T) -> Result<T, i64> {
-    partition(vcpu).mmu().with_bytes(GuestReal(address), store, body).map_err(super::answer)
+    let partition = partition(vcpu);
+    partition.mmu().with_bytes(GuestReal(address), store, body).map_err(|error| {
+        if partition.devices.contains(&address) { RM_TOO_HARD } else { super::answer(error) }
+    })
 }
 
 #[inline(always)]
