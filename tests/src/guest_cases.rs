@@ -210,7 +210,6 @@ pub fn cases() -> Vec<Case> {
         },
         Case {
             emulated: Some(Emulated { disk: 1 << 20, iommu: true }),
-            guest_memory: 64,
             append: "iommu copied",
             oracle: false,
             script: vec![

@@ -18,6 +18,7 @@ mod linux_cases;
 mod linux_disk_cases;
 mod linux_memory_cases;
 mod linux_net_cases;
+mod linux_virtio_cases;
 mod memory_cases;
 mod network_cases;
 pub mod oracle;
@@ -291,6 +292,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(linux_cases::cases());
     all.extend(linux_disk_cases::cases());
     all.extend(linux_memory_cases::cases());
+    all.extend(linux_virtio_cases::cases());
     all.extend(linux_net_cases::cases());
     all.extend(partition_cases::cases());
     all.extend(host_cases::cases());
