@@ -5,7 +5,6 @@
 //! `ibm,architecture-vec-5`, so a guest uses the hashed page table and XICS; no bit of TM, radix or copy-paste is set.
 
 mod cpu;
-mod devices;
 mod pci;
 
 use alloc::format;
@@ -20,7 +19,6 @@ use crate::elf::RTAS_BYTES;
 use crate::identity::{self, IdentityPage};
 use crate::rtas::Service;
 
-pub use devices::{DEVICE_COMPATIBLE, DeviceConfig, DeviceRange};
 pub use pci::{BusRange, FunctionConfig, HostBridgeConfig, Memory};
 
 /// The `phandle` of the interrupt controller.
@@ -118,8 +116,6 @@ pub struct GuestConfig<'a> {
     pub rtas_base: u64,
     /// Its consoles; the first is the kernel's.
     pub vtys: &'a [VtyConfig],
-    /// The host's devices that it has to itself.
-    pub devices: &'a [DeviceConfig],
     /// Its PCI host bridge.
     pub pci: Option<&'a HostBridgeConfig>,
 }
@@ -194,7 +190,6 @@ pub fn build(c: &GuestConfig) -> Result<Vec<u8>, Error> {
     cpus(&mut w, c)?;
     interrupt_controller(&mut w, c)?;
     vdevice(&mut w, c)?;
-    devices::devices(&mut w, c.devices)?;
     if let Some(bridge) = c.pci {
         pci::host_bridge(&mut w, bridge)?;
     }

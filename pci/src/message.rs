@@ -92,13 +92,21 @@ impl Messages {
         config.write(function, at + if wide { 12 } else { 8 }, data)
     }
 
-    /// Switches them on or off.
-    pub fn switch(self, config: &impl Config, function: Function, on: bool) -> Result<(), AccessError> {
+    /// Switches them on or off; of a table, all can be held back.
+    pub fn switch(
+        self,
+        config: &impl Config,
+        function: Function,
+        on: bool,
+        masked: bool,
+    ) -> Result<(), AccessError> {
         let (at, bit, clear) = match self {
             Messages::One { at, .. } => (at, MSI_ON, MSI_ON | MSI_COUNT),
             Messages::Table { at, .. } => (at, MSIX_ON, MSIX_ON | MSIX_MASKED),
         };
         let head = config.read(function, at)? & !clear;
-        config.write(function, at, if on { head | bit } else { head })
+        let on = if on { bit } else { 0 };
+        let masked = if masked { clear & MSIX_MASKED } else { 0 };
+        config.write(function, at, head | on | masked)
     }
 }

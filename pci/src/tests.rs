@@ -205,9 +205,9 @@ fn messages_are_found_and_set() {
     assert_eq!((one.count(), one.is_narrow()), (1, false));
     one.set(&bus, EDU, 0x1000_0000_0000_0120, 7).unwrap();
     assert_eq!((bus.word(EDU, 0x44), bus.word(EDU, 0x48), bus.word(EDU, 0x4c)), (0x120, 0x1000_0000, 7));
-    one.switch(&bus, EDU, true).unwrap();
+    one.switch(&bus, EDU, true, false).unwrap();
     assert_eq!(bus.word(EDU, 0x40), 0x0085_0005, "one vector");
-    one.switch(&bus, EDU, false).unwrap();
+    one.switch(&bus, EDU, false, false).unwrap();
     assert_eq!(bus.word(EDU, 0x40), 0x0084_0005);
     // A narrow one, with its data earlier.
     bus.set(EDU, 0x40, 0x0000_0005, 0x0071_0000);
@@ -222,8 +222,10 @@ fn messages_are_found_and_set() {
     bus.set(EDU, 0x54, 0x2004, 0);
     let table = Messages::find(&bus, EDU).unwrap().unwrap();
     assert_eq!(table, Messages::Table { at: 0x50, count: 65, bar: 4, offset: 0x2000 });
-    table.switch(&bus, EDU, true).unwrap();
+    table.switch(&bus, EDU, true, false).unwrap();
     assert_eq!(bus.word(EDU, 0x50), 0x8040_0011);
-    table.switch(&bus, EDU, false).unwrap();
+    table.switch(&bus, EDU, true, true).unwrap();
+    assert_eq!(bus.word(EDU, 0x50), 0xc040_0011);
+    table.switch(&bus, EDU, false, false).unwrap();
     assert_eq!(bus.word(EDU, 0x50), 0x0040_0011);
 }

@@ -50,7 +50,7 @@ impl HostBridge {
     /// A bridge without functions, of a partition with so many bytes of `memory`. Its interrupt sources begin with `sources`:
     /// [`layout::LINES`] that signal by level, and [`layout::MESSAGES`] that signal by messages.
     pub fn new(sources: u32, memory: u64) -> HostBridge {
-        let mut bridge = HostBridge {
+        HostBridge {
             slots: Vec::new(),
             windows: [None, None],
             lines: [const { Cell::new(0) }; LINES as usize],
@@ -58,9 +58,7 @@ impl HostBridge {
             memory,
             messages: Sources::new(),
             map: Vec::new(),
-        };
-        bridge.reset_windows();
-        bridge
+        }
     }
 
     /// Puts a function into the next slot; it reaches memory through the DMA windows if it is `translated`. False if there is no slot
@@ -93,7 +91,7 @@ impl HostBridge {
             slot.more = false;
         }
         self.messages = Sources::new();
-        self.reset_windows();
+        self.reset_windows(host);
         let mut next = firmware::Next::new();
         for n in 0..self.slots.len() {
             self.with(n, host, |function, port| {
@@ -131,6 +129,11 @@ impl HostBridge {
                 }
             }
         }
+    }
+
+    /// Where functions have their memory: slot, base address register, and the partition's real address.
+    pub fn places(&self) -> impl Iterator<Item = (usize, usize, u64)> {
+        self.map.iter().map(|place| (place.slot, place.bar, place.real.start))
     }
 
     /// What is at a real address: slot, register, offset.

@@ -25,6 +25,8 @@ pub(crate) fn real(at: u64) -> u64 {
 pub const WINDOW: u32 = 0x8000_0000;
 /// log2 of its length.
 pub const WINDOW_SHIFT: u32 = 30;
+/// log2 of the length of its pages, and how many there are.
+pub const FIRST_WINDOW: (u32, u64) = (12, 1 << (WINDOW_SHIFT - 12));
 /// The number of the window that a guest may have made for it.
 pub const SECOND_WINDOW: u32 = 0x8000_0001;
 /// Where that is on the bus.

@@ -17,6 +17,15 @@ pub trait Host {
     /// Takes the memory behind a range of the partition's real addresses away, whole units of what backs it: it reads as zeroes from then on.
     fn discard(&self, _real: u64, _bytes: u64) {}
 
+    /// A DMA window is there from now on, without entries: the log2 of its pages' size, and how many; or none is. False if that cannot be. Who
+    /// has functions that reach memory without being asked for it here keeps track of it.
+    fn window(&self, _window: usize, _shape: Option<(u32, u64)>) -> bool {
+        true
+    }
+
+    /// Entries of a window have been set, from this page on: real addresses, and rights in the two lowest bits. What is not memory leads nowhere.
+    fn map(&self, _window: usize, _page: u64, _entries: &mut dyn Iterator<Item = u64>) {}
+
     /// Signals a source that signals by messages.
     fn message(&self, source: u32);
 

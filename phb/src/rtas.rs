@@ -54,10 +54,10 @@ impl HostBridge {
             Service::ChangeMsi => self.change_messages(address, d, e, f, host),
             Service::QueryInterruptSource => self.query_source(address, d),
             Service::QueryDmaWindow => self.query_window(results),
-            Service::CreateDmaWindow => self.create_window(d, e),
-            Service::RemoveDmaWindow => plain(self.remove_window(address)),
+            Service::CreateDmaWindow => self.create_window(d, e, host),
+            Service::RemoveDmaWindow => plain(self.remove_window(address, host)),
             Service::ResetDmaWindows => {
-                self.reset_windows();
+                self.reset_windows(host);
                 plain(RtasStatus::SUCCESS)
             }
             _ => plain(RtasStatus::PARAMETER),
@@ -152,7 +152,7 @@ impl HostBridge {
         (RtasStatus::SUCCESS, answer)
     }
 
-    fn create_window(&mut self, page_shift: u32, shift: u32) -> (RtasStatus, Results) {
+    fn create_window(&mut self, page_shift: u32, shift: u32, host: &dyn Host) -> (RtasStatus, Results) {
         if self.windows[1].is_some() {
             return (RtasStatus::HARDWARE, NOTHING);
         }
@@ -160,21 +160,24 @@ impl HostBridge {
         if !known || shift < page_shift || shift > self.largest() {
             return (RtasStatus::PARAMETER, NOTHING);
         }
-        match Window::new(SECOND_WINDOW, SECOND_WINDOW_BASE, page_shift, 1 << (shift - page_shift)) {
-            Ok(window) => {
+        let pages = 1 << (shift - page_shift);
+        match Window::new(SECOND_WINDOW, SECOND_WINDOW_BASE, page_shift, pages) {
+            Ok(window) if host.window(1, Some((page_shift, pages))) => {
                 self.windows[1] = Some(window);
                 let [high, low] = [SECOND_WINDOW_BASE >> 32, SECOND_WINDOW_BASE].map(|half| half as u32);
                 (RtasStatus::SUCCESS, [SECOND_WINDOW, high, low, 0, 0])
             }
-            Err(_) => (RtasStatus::HARDWARE, NOTHING),
+            _ => (RtasStatus::HARDWARE, NOTHING),
         }
     }
 
-    fn remove_window(&mut self, number: u32) -> RtasStatus {
-        let place = self.windows.iter_mut().find(|w| w.as_ref().is_some_and(|w| w.number == number));
+    fn remove_window(&mut self, number: u32, host: &dyn Host) -> RtasStatus {
+        let mut windows = self.windows.iter_mut().enumerate();
+        let place = windows.find(|(_, w)| w.as_ref().is_some_and(|w| w.number == number));
         match place {
-            Some(window) => {
+            Some((n, window)) => {
                 *window = None;
+                host.window(n, None);
                 RtasStatus::SUCCESS
             }
             None => RtasStatus::PARAMETER,

@@ -278,12 +278,12 @@ fn work_is_done_in_turns() {
 #[test]
 fn copies_are_alike_and_part() {
     let (mut b, m) = bridge(true);
-    assert_eq!(b.put(WINDOW.into(), 0x5000, &[0x7000 | 3]), Ok(()));
+    assert_eq!(b.put(WINDOW.into(), 0x5000, &[0x7000 | 3], &m), Ok(()));
     b.set_word(places(1).0 + 12, 77, &m);
     let mut copy = b.copy().unwrap();
     assert_eq!(copy.word(places(1).0 + 12, &m), Some(77));
     assert_eq!(copy.get(WINDOW.into(), 0x5000), Ok(0x7003));
-    assert_eq!(copy.put(WINDOW.into(), 0x5000, &[0x9003]), Ok(()));
+    assert_eq!(copy.put(WINDOW.into(), 0x5000, &[0x9003], &m), Ok(()));
     assert_eq!(b.get(WINDOW.into(), 0x5000), Ok(0x7003));
     b.add(Fake::new(false), false);
     assert_eq!(b.copy().err(), Some("fake"));
@@ -295,10 +295,10 @@ fn functions_behind_windows_reach_what_is_mapped() {
     let at = places(0).0;
     b.set_word(at, 0x5ffd, &m);
     assert_eq!(b.word(at, &m), Some(0), "nothing is mapped");
-    assert_eq!(b.put(WINDOW.into(), 0x5000, &[0x7_0003, 0x9_0001]), Ok(()));
+    assert_eq!(b.put(WINDOW.into(), 0x5000, &[0x7_0003, 0x9_0001], &m), Ok(()));
     b.set_word(at, 0x5ffd, &m);
     assert_eq!(b.word(at, &m), Some(0), "the second page may not be written");
-    assert_eq!(b.put(WINDOW.into(), 0x6000, &[0x9_0002]), Ok(()));
+    assert_eq!(b.put(WINDOW.into(), 0x6000, &[0x9_0002], &m), Ok(()));
     b.set_word(at, 0x5ffd, &m);
     assert_eq!(b.word(at, &m), Some(1));
     let memory = m.memory.borrow();
@@ -323,8 +323,8 @@ fn a_second_window_is_made_as_asked() {
     assert_eq!(create(&mut b, 24, 29).0, -1, "there are two");
     assert_eq!(b.rtas(Service::QueryDmaWindow, &of, &m).1[0], 0);
     let window = u64::from(SECOND_WINDOW);
-    assert_eq!(b.put(window, SECOND_WINDOW_BASE + (31 << 24), &[3]), Ok(()));
-    assert_eq!(b.put(window, SECOND_WINDOW_BASE + (32 << 24), &[3]), Err(Error::Parameter));
+    assert_eq!(b.put(window, SECOND_WINDOW_BASE + (31 << 24), &[3], &m), Ok(()));
+    assert_eq!(b.put(window, SECOND_WINDOW_BASE + (32 << 24), &[3], &m), Err(Error::Parameter));
     assert_eq!(b.rtas(Service::RemoveDmaWindow, &[SECOND_WINDOW], &m).0, 0);
     assert_eq!(b.rtas(Service::RemoveDmaWindow, &[SECOND_WINDOW], &m).0, -3);
     assert_eq!(b.rtas(Service::RemoveDmaWindow, &[WINDOW], &m).0, 0);

@@ -100,10 +100,9 @@ const WITH_STATES: &[(&str, PackedFile)] = &[
 
 /// From a shell on Linux, by /dev/mem: what the device tree names is the device. The register is big endian here, the kernel little.
 const LINUX: &str = crate::linux_cases::init!(
-    "node=$(echo /proc/device-tree/device@*)\n\
-     check node \"$(tr '\\0' ' ' < $node/compatible)\" 'pci1234,11e8 partita,pci-device '\n\
-     check host-address \"$(tr -d '\\0' < $node/partita,host-address)\" 0000:01:00.0\n\
-     base=0x$(od -An -v -tx1 -N8 $node/reg | tr -d ' \\n')\n\
+    "device=$(echo /sys/bus/pci/devices/*)\n\
+     check ids \"$(cat $device/vendor) $(cat $device/device)\" '0x1234 0x11e8'\n\
+     base=$(head -n1 $device/resource | cut -d' ' -f1)\n\
      check identification \"$(devmem $base 32)\" 0xED000001\n\
      liveness=$(printf '0x%x' $((base + 4)))\n\
      for value in 0x12345678 0x00000000 0x89ABCDEF; do\n\
@@ -127,6 +126,26 @@ pci = \"0000:01:00.0\"
 ";
 const LINUX_FILES: &[(&str, PackedFile)] =
     &[("debian", PackedFile::DebianKernel), ("initrd", PackedFile::Initramfs { init: LINUX, programs: &[] })];
+
+/// Debian's own driver has a disk of NVM Express: it resets it, gives it queues, has its interrupts, and what is written is there.
+const NVME: &str = crate::linux_cases::init!(
+    "modprobe nvme\n\
+     for n in $(seq 100); do [ -b /dev/nvme0n1 ] && break; sleep 0.1; done\n\
+     check size \"$(cat /sys/block/nvme0n1/size)\" 32768\n\
+     dd if=/dev/urandom of=/tmp/a bs=1M count=16 2>/dev/null\n\
+     dd if=/tmp/a of=/dev/nvme0n1 bs=1M conv=fsync 2>/dev/null\n\
+     echo 3 > /proc/sys/vm/drop_caches\n\
+     dd if=/dev/nvme0n1 of=/tmp/b bs=1M 2>/dev/null\n\
+     check written \"$(md5sum < /tmp/b)\" \"$(md5sum < /tmp/a)\"\n\
+     interrupts=$(awk '/nvme/ { n += $2 } END { print n }' /proc/interrupts)\n\
+     within interrupts $interrupts 20 100000\n\
+     grep nvme /proc/interrupts; dmesg | grep -iE 'nvme|iommu|ddw|dma' | tail -n 12\n",
+    crate::linux_cases::quiet!()
+);
+const NVME_FILES: &[(&str, PackedFile)] = &[
+    ("debian", PackedFile::DebianKernel),
+    ("initrd", PackedFile::DriverInitramfs { init: NVME, drivers: &["nvme"] }),
+];
 
 fn case(
     name: &'static str,
@@ -238,6 +257,11 @@ pub fn cases() -> Vec<Case> {
             ..case("device-elsewhere", ONE, LITTLE, &["edu,bus=pcie.1", "nvme,serial=x,bus=pcie.2"])
         },
         Case { judge: none, status: 2, ..case("device-none", ONE, LITTLE, &[]) },
+        Case {
+            timeout: Duration::from_secs(180),
+            drive: 16 << 20,
+            ..case("device-nvme", LINUX_MANIFEST, NVME_FILES, &["nvme,serial=x,drive=file,bus=pcie.0"])
+        },
         Case { timeout: Duration::from_secs(180), ..case("device-linux", LINUX_MANIFEST, LINUX_FILES, EDU) },
     ]
 }

@@ -235,6 +235,8 @@ pub struct Case {
     pub host_memory: u64,
     /// The host's devices: what QEMU's `-device` is told of each. Such cases are not for the oracle.
     pub devices: &'static [&'static str],
+    /// Bytes of an empty file that one of them can have as QEMU's drive `file`; none if 0.
+    pub drive: u64,
     /// Emulated devices of the guest's, here and under the oracle.
     pub emulated: Option<Emulated>,
     /// Processors run at the same time, each in a thread of QEMU's, and time is real time. Otherwise they take turns and
@@ -272,6 +274,7 @@ impl Case {
             smp: (1, 1),
             host_memory: 2048,
             devices: &[],
+            drive: 0,
             emulated: None,
             mttcg: false,
             selftest: None,

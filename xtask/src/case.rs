@@ -267,10 +267,17 @@ impl Run {
         if let Some(bootargs) = case.selftest {
             command.args(["-append", bootargs]);
         }
+        let mut files = vec![archive];
+        if case.drive != 0 {
+            let drive = Temporary::new(&format!("{name}-drive"), &vec![0; case.drive as usize])?;
+            let path = drive.path().display();
+            command.args(["-drive", &format!("if=none,id=file,format=raw,file={path}")]);
+            files.push(drive);
+        }
         for device in case.devices {
             command.args(["-device", device]);
         }
-        Ok((command, vec![archive]))
+        Ok((command, files))
     }
 
     /// It has come to its end, and has said all that the script waits for.

@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use guests::device::devices;
+use guests::device::{Device, devices};
 use guests::insn::{self, B_SELF, sc};
 use guests::mem::{fill, is_filled, read64, write64};
 use guests::space::{self, DEVICE, FREE_SLOT, Segment, run_virtual};
@@ -88,9 +88,9 @@ fn copy(t: &mut Report, source: u32, from: u64, to: u64, command: u64) {
 
 fn run(t: &mut Report) {
     space::standard();
-    SEGMENT.install(FREE_SLOT);
     let Some(device) = devices().next() else { return t.is_true("device", false) };
-    let Some(source) = device.source else { return t.is_true("interrupts", false) };
+    SEGMENT.install(FREE_SLOT);
+    let Some(source) = messages(t, &device) else { return t.is_true("messages", false) };
     SEGMENT.enter(EA, device.base, K64, DEVICE).expect("the device");
     for page in 1..4 {
         SEGMENT.enter(EA + page * 0x1_0000, device.base + page * 0x1_0000, K64, DEVICE).expect("the device");
@@ -98,6 +98,9 @@ fn run(t: &mut Report) {
     status(Hcall::CPPR, &[0xff]);
     t.equal("set-xive", rtas::call("ibm,set-xive", &[source, 0, 5], &mut []), 0);
     interrupts(t, source);
+    for page in [HERE, THERE, platform::memory() - LENGTH] {
+        map(t, &device, page, page | 3);
+    }
     // There and back.
     for at in (0..LENGTH).step_by(8) {
         write64(HERE + at, at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -107,11 +110,46 @@ fn run(t: &mut Report) {
     copy(t, source, BUFFER, THERE, OUT);
     t.is_true("copied", (0..LENGTH).step_by(8).all(|at| read64(THERE + at) == read64(HERE + at)));
     t.is_true("nothing-else", is_filled(THERE + LENGTH, LENGTH, 0x55));
-    // Memory that nobody has touched so far, to its end.
+    // Memory that nobody has touched so far, to its end, by another address.
     let last = platform::memory() - LENGTH;
-    copy(t, source, BUFFER, last, OUT);
+    map(t, &device, 0x3000_0000, last | 2);
+    copy(t, source, BUFFER, 0x3000_0000, OUT);
     t.is_true("at-the-end", (0..LENGTH).step_by(8).all(|at| read64(last + at) == read64(HERE + at)));
-    stray(t, source);
+    second_window(t, &device, source);
+    stray(t, &device, source);
+}
+
+/// One message, by MSI, and the device may reach memory; the message's source.
+fn messages(t: &mut Report, device: &Device) -> Option<u32> {
+    let Device { bridge, slot, .. } = *device;
+    t.equal("change-msi", bridge.change_msi(slot, 3, 1).0, 0);
+    let at = bridge.capability(slot, 5, 0)?;
+    let control = bridge.read(slot, at + 2, 2).ok()?;
+    bridge.write(slot, at + 2, 2, control | 1);
+    bridge.write(slot, 4, 2, 6);
+    bridge.source(slot, 0).ok()
+}
+
+/// Sets the first window's entry of a bus address.
+fn map(t: &mut Report, device: &Device, bus: u64, entry: u64) {
+    let status = status(Hcall::PUT_TCE, &[device.bridge.window.0, bus, entry]);
+    t.equal("put-tce", status, Status::SUCCESS);
+}
+
+/// A window with pages of 64 KiB, for half of memory, at its end.
+fn second_window(t: &mut Report, device: &Device, source: u32) {
+    let [high, low] = device.bridge.cells();
+    let mut made = [0; 3];
+    let args = [device.slot << 11, high, low, 16, 25];
+    t.equal("create", rtas::call("ibm,create-pe-dma-window", &args, &mut made), 0);
+    let base = u64::from(made[1]) << 32 | u64::from(made[2]);
+    let status = status(Hcall::PUT_TCE, &[made[0].into(), base + 0x3_0000, THERE | 3]);
+    t.equal("put-tce", status, Status::SUCCESS);
+    fill(THERE, 2 * LENGTH, 0);
+    copy(t, source, BUFFER, base + 0x3_0000 + LENGTH, OUT);
+    t.is_true("second", (0..LENGTH).step_by(8).all(|at| read64(THERE + LENGTH + at) == read64(HERE + at)));
+    t.is_true("only-there", is_filled(THERE, LENGTH, 0));
+    t.equal("remove", rtas::call("ibm,remove-pe-dma-window", &[made[0]], &mut []), 0);
 }
 
 fn interrupts(t: &mut Report, source: u32) {
@@ -139,19 +177,29 @@ fn interrupts(t: &mut Report, source: u32) {
     }
 }
 
-/// The device is told to reach what is not the partition's, the hypervisor's code among it: what it stores is lost, and it gets nothing of
-/// what is there. (QEMU lets it go on then; host bridges of metal cut it off.)
-fn stray(t: &mut Report, source: u32) {
-    fill(HERE, LENGTH, 0x33);
-    copy(t, source, HERE, BUFFER, IN);
-    for at in [platform::memory(), 1 << 59, 1 << 59 | 0x3000_0000] {
+/// The device is told to reach what is not mapped, or not the partition's, the hypervisor's code among it: what it stores is lost, and it
+/// gets nothing of what is there. (QEMU lets it go on then; host bridges of metal cut it off.)
+fn stray(t: &mut Report, device: &Device, source: u32) {
+    let beyond = 0x3800_0000;
+    map(t, device, beyond, platform::memory() | 3);
+    map(t, device, 0x3000_0000, 0);
+    for at in [beyond, 0x3000_0000, 1 << 59, 1 << 59 | 0x3000_0000] {
+        fill(HERE, LENGTH, 0x33);
+        copy(t, source, HERE, BUFFER, IN);
         copy(t, source, BUFFER, at, OUT);
         copy(t, source, at, BUFFER, IN);
         copy(t, source, BUFFER, THERE, OUT);
-        let got = read64(THERE);
         t.is_true("nothing-there", [0x33, 0, 0xff].iter().any(|byte| is_filled(THERE, LENGTH, *byte)));
-        t.note(format_args!("from {at:#x}: {got:#x}"));
-        fill(HERE, LENGTH, 0x33);
-        copy(t, source, HERE, BUFFER, IN);
     }
+    // It may be read, not written.
+    map(t, device, THERE, THERE | 1);
+    fill(THERE, LENGTH, 0x77);
+    copy(t, source, HERE, BUFFER, IN);
+    copy(t, source, BUFFER, THERE, OUT);
+    t.is_true("read-only", is_filled(THERE, LENGTH, 0x77));
+    // Nor without mastering, of which there is no word.
+    device.bridge.write(device.slot, 4, 2, 2);
+    begin(BUFFER, HERE, OUT);
+    t.equal("no-master", wait(), None);
+    t.is_true("no-master-nothing", is_filled(HERE, LENGTH, 0x33));
 }

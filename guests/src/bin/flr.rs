@@ -37,8 +37,8 @@ fn run(t: &mut Report) {
     let again = time[0] == 2042;
     println!("@ boot {}", if again { "second" } else { "first" });
     space::standard();
-    SEGMENT.install(FREE_SLOT);
     let Some(device) = devices().next() else { return t.is_true("device", false) };
+    SEGMENT.install(FREE_SLOT);
     t.equal("ids", device.ids, (0x1b36, 0x10));
     t.same("less-than-a-page", device.bytes, 16 << 10);
     t.same("page-of-its-own", device.base & 0xffff, 0);

@@ -9,6 +9,23 @@ use crate::partition::Partition;
 /// The partition, as its host bridge knows it.
 pub struct Owner<'a>(pub &'a Partition);
 
+/// Instead of it, before there is one.
+pub struct Nobody;
+
+impl Host for Nobody {
+    fn read(&self, _real: u64, _to: &mut [u8]) -> Result<(), DmaError> {
+        Err(DmaError)
+    }
+
+    fn write(&self, _real: u64, _from: &[u8]) -> Result<(), DmaError> {
+        Err(DmaError)
+    }
+
+    fn message(&self, _source: u32) {}
+
+    fn line(&self, _source: u32, _up: bool) {}
+}
+
 impl Host for Owner<'_> {
     fn read(&self, real: u64, to: &mut [u8]) -> Result<(), DmaError> {
         self.0.memory().read_at_once(GuestReal(real), to).map_err(|_| DmaError)
@@ -31,9 +48,16 @@ impl Host for Owner<'_> {
         });
     }
 
+    fn window(&self, window: usize, shape: Option<(u32, u64)>) -> bool {
+        self.0.devices.window(window, shape)
+    }
+
+    fn map(&self, window: usize, page: u64, entries: &mut dyn Iterator<Item = u64>) {
+        self.0.devices.map(self.0, window, page, entries);
+    }
+
     fn message(&self, source: u32) {
-        // The source exists.
-        self.0.kick(self.0.core().xics.assert(source).unwrap_or(Kick::NONE));
+        message(self.0, source);
     }
 
     fn line(&self, source: u32, up: bool) {
@@ -41,6 +65,11 @@ impl Host for Owner<'_> {
         let kick = if up { xics.assert(source) } else { xics.deassert(source).map(|()| Kick::NONE) };
         self.0.kick(kick.unwrap_or(Kick::NONE));
     }
+}
+
+/// Signals a source of a partition that signals by messages. It exists.
+pub fn message(partition: &Partition, source: u32) {
+    partition.kick(partition.core().xics.assert(source).unwrap_or(Kick::NONE));
 }
 
 /// Loads from what is on the partition's bus at `real`: at most eight bytes, naturally aligned. False if nothing is, and they stay.

@@ -19,9 +19,10 @@ use virtio::{Device, Transport};
 
 use super::disk::DiskBlock;
 use super::entropy::Darn;
+use super::passed::Passed;
 use super::work::Bell;
 use super::{Devices, FIRST};
-use crate::network;
+use crate::{network, pci};
 
 /// The devices that a partition's table names; none if it names none. For a copy of a partition, whose devices will be those of the other's,
 /// they are not made (`copy`). An error is one line for the user.
@@ -29,13 +30,18 @@ pub fn define(
     lpid: Lpid,
     table: &bundle::Partition,
     copy: bool,
+    passed: &pci::Claim,
     files: impl Fn(&str) -> Option<&'static [u8]>,
     features: &CpuFeatures,
 ) -> Result<Option<Devices>, String> {
-    if !table.has_emulated() {
+    if !table.has_emulated() && passed.is_empty() {
         return Ok(None);
     }
     let mut bridge = HostBridge::new(FIRST, table.memory);
+    // The first slots.
+    for device in passed.each() {
+        let _ = bridge.add(Box::new(Passed::new(device, lpid)), true);
+    }
     let bell = Arc::new(Bell::new(lpid));
     let mut add = |device: Box<dyn Device>, translated: bool| {
         let transport = Transport::new(device);

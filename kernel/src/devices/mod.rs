@@ -9,6 +9,7 @@ pub mod bus;
 mod disk;
 mod entropy;
 mod make;
+mod passed;
 pub mod work;
 
 use alloc::string::String;
@@ -22,7 +23,7 @@ use phb::layout::{LINES, MESSAGES};
 use phb::{Description, Doorbell, HostBridge};
 use virtio::{OtherEnd, Transport};
 
-use self::bus::Owner;
+use self::bus::{Nobody, Owner};
 use self::work::Bell;
 use crate::partition::Partition;
 use crate::sync::{Lock, Rank};
@@ -49,6 +50,13 @@ impl Devices {
     /// Puts them all back to what a partition finds when it starts.
     pub fn reset(&self, partition: &Partition) {
         self.bridge.lock().reset(&Owner(partition));
+    }
+
+    /// Where their memory will be when the partition starts: slot, base address register, real address.
+    pub fn places(&self) -> Vec<(usize, usize, u64)> {
+        let mut bridge = self.bridge.lock();
+        bridge.reset(&Nobody);
+        bridge.places().collect()
     }
 
     /// What the device tree says of them.

@@ -7,6 +7,7 @@ use power::{GuestReal, Hcall, Status};
 
 use super::Guest;
 use super::hcall::{Outcome, status_of};
+use crate::devices::bus::Owner;
 
 /// A list of entries is in one page of this size.
 const LIST: u64 = 4096;
@@ -19,8 +20,8 @@ pub fn handle(guest: &mut Guest<'_>, call: Hcall, [number, at, a, b, ..]: [u64; 
         Hcall::GET_TCE => {
             devices.with(|bridge| bridge.get(number, at)).map(|entry| guest.regs.gpr[4] = entry)
         }
-        Hcall::PUT_TCE => devices.with(|bridge| bridge.put(number, at, &[a])),
-        Hcall::STUFF_TCE => devices.with(|bridge| bridge.stuff(number, at, a, b)),
+        Hcall::PUT_TCE => devices.with(|bridge| bridge.put(number, at, &[a], &Owner(partition))),
+        Hcall::STUFF_TCE => devices.with(|bridge| bridge.stuff(number, at, a, b, &Owner(partition))),
         _ => {
             if !a.is_multiple_of(LIST) || b > MOST_ENTRIES as u64 {
                 return Ok(Status::PARAMETER);
@@ -34,7 +35,7 @@ pub fn handle(guest: &mut Guest<'_>, call: Hcall, [number, at, a, b, ..]: [u64; 
             for (entry, bytes) in list.iter_mut().zip(bytes.as_chunks().0) {
                 *entry = u64::from_be_bytes(*bytes);
             }
-            devices.with(|bridge| bridge.put(number, at, &list[..b as usize]))
+            devices.with(|bridge| bridge.put(number, at, &list[..b as usize], &Owner(partition)))
         }
     };
     Ok(match done {

@@ -215,13 +215,15 @@ impl Partition {
             units += len / unit;
         }
         let devices = pci::claim(&table_of.devices)?;
-        devices.add_slots(&mut slots)?;
-        let emulated = devices::define(lpid, table_of, shape.copy, &files, features)
+        let emulated = devices::define(lpid, table_of, shape.copy, &devices, &files, features)
             .map_err(|why| format!("{name}: {why}"))?;
+        if let Some(bridge) = emulated.as_ref().filter(|_| !devices.is_empty()) {
+            devices.add_slots(&mut slots, &bridge.places())?;
+        }
         let paging = Paging::new(units as usize, table_of.limit.unwrap_or(u64::MAX))
             .map_err(|error| format!("no memory for the page states: {error:?}"))?;
         let icps: Box<[Icp]> = (0..table_of.vcpus).map(|_| Icp::default()).collect();
-        let sources = new_sources(emulated.is_some(), devices.vectors());
+        let sources = new_sources(emulated.is_some());
         let allowed = table_of.cpus.unwrap_or(CpuSet::ALL).and(&crate::cpus::online());
         let presences: Box<[Presence]> = slots_of.iter().map(|slot| Presence::new(*slot, allowed)).collect();
         let vrma = SlbV::vrma(PageSize::K64);
@@ -325,7 +327,8 @@ impl Partition {
     /// life's lock.
     pub fn clear(&self) {
         let core = self.core();
-        // They forget the guest's memory before it is given back.
+        // They forget the guest's memory before it is given back, those of the host's first.
+        self.devices.disable();
         if let Some(devices) = &self.pci {
             devices.reset(self);
         }
@@ -337,8 +340,6 @@ impl Partition {
         // Before the memory goes to somebody else.
         flush_partition(core.lpid, core.features.partition_table);
         core.residency.forget();
-        // They reach its memory.
-        self.devices.disable();
         self.memory().discard_all();
         core.xics.reset();
         core.interrupt_mode.store(0, Ordering::SeqCst);
@@ -427,7 +428,6 @@ impl Partition {
             cmdline: &self.image.cmdline,
             initrd: initrd.or(self.image.initrd.as_ref().map(|_| (0, 0))),
             rtas_base,
-            devices: &self.devices.describe(),
             pci: self.pci.as_ref().map(|devices| devices.tree(self)).as_ref(),
             vtys: &[VtyConfig { unit: FIRST_VTY, source: VTY_SOURCE, level: true }],
         })
@@ -561,13 +561,11 @@ impl Drop for Partition {
     }
 }
 
-/// The interrupt sources of a partition, masked: those that every one has, those of its host bridge, and so many for devices of the host's.
-fn new_sources(pci: bool, vectors: usize) -> Box<[Source]> {
+/// The interrupt sources that every partition has, masked, and those of its host bridge.
+fn new_sources(pci: bool) -> Box<[Source]> {
     // The console's input, and a change of identity.
     let own = [Source::level(), Source::message()].into_iter();
-    let pci = pci || vectors > 0;
-    let bridge = pci.then(devices::sources).into_iter().flatten();
-    own.chain(bridge).chain((0..vectors).map(|_| Source::message())).collect()
+    if pci { own.chain(devices::sources()).collect() } else { own.collect() }
 }
 
 /// A seed for the guest's random numbers.

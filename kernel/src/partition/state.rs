@@ -58,7 +58,7 @@ impl State {
             .map_err(|_| format!("{}: no memory for its state", partition.name))?;
         vcpus.extend(partition.vcpus.iter().map(|vcpu| VcpuState::of(partition, vcpu)));
         let icps: Box<[Icp]> = (0..core.xics.servers()).map(|_| Icp::default()).collect();
-        let sources = super::new_sources(devices.is_some(), partition.devices.vectors());
+        let sources = super::new_sources(devices.is_some());
         // Under one lock: what is typed meanwhile raises the console's interrupt under it.
         let vty = partition.vty();
         Xics::new(&icps, &sources).copy_from(&core.xics);

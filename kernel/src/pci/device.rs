@@ -8,14 +8,14 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bundle::PciAddress;
-use pci::{Active, Bar, Messages, Place, Reset, Space};
-use power::{GuestReal, HostReal};
+use pci::{Active, Bar, Config, Messages, Place, Reset, Space};
+use power::HostReal;
 use realmode::instructions::{pause, timebase};
+use spin::Once;
 use volatile::VolatileRef;
 
 use super::endpoint::{Endpoint, Message};
 use super::host::{Found, HostBridge};
-use super::{Region, place};
 use crate::console::TICKS_PER_MICRO;
 use crate::host_interrupts::{self, Handler};
 use crate::opal::Window;
@@ -29,14 +29,14 @@ const MOST_VECTORS: u16 = 16;
 pub struct Device {
     /// Where it is.
     pub address: PciAddress,
-    /// Vendor and device.
-    pub ids: (u32, u32),
     /// As its host bridge knows it.
     pub endpoint: Endpoint,
-    pub(super) bars: Vec<Bar>,
+    bars: Vec<Bar>,
     pub(super) place: Place,
     reset: Option<Reset>,
     messages: Option<Messages>,
+    /// Where its table of messages is mapped, if it has been.
+    table: Once<Option<u64>>,
     /// A message for each of its interrupts that have been served.
     given: Lock<Vec<Message>>,
     /// Somebody has it.
@@ -83,12 +83,12 @@ impl Device {
         );
         Ok(Device {
             address: found.address,
-            ids: found.ids,
             endpoint: Endpoint { host, number: place.segment, function },
             bars,
             place,
             reset,
             messages,
+            table: Once::new(),
             given: Lock::new(Rank::Interrupts, Vec::new()),
             claimed: AtomicBool::new(false),
             used: AtomicBool::new(false),
@@ -103,16 +103,6 @@ impl Device {
             .iter()
             .zip(&self.place.addresses)
             .map(move |(bar, address)| (bar.index, HostReal(window.1.0 + (address - window.0)), bar.bytes))
-    }
-
-    /// Its ranges in a partition's real addresses, from `next` on, which moves behind them.
-    pub(super) fn regions(&self, next: &mut u64) -> Vec<Region> {
-        let ranges = self.bars.iter().zip(self.ranges()).map(|(bar, (_, host, _))| {
-            let real = next.next_multiple_of(place(*bar));
-            *next = real + place(*bar);
-            Region { real: GuestReal(real), host, bar: *bar }
-        });
-        ranges.collect()
     }
 
     /// Lets it take part. Waits until it is ready again, if it has just been reset.
@@ -146,7 +136,7 @@ impl Device {
             host_interrupts::unregister(message.source);
         }
         if let Some(messages) = self.messages {
-            messages.switch(host, function, false)?;
+            messages.switch(host, function, false, false)?;
         }
         for window in [Window::Low, Window::High] {
             let closed = self.endpoint.close(window);
@@ -176,31 +166,57 @@ impl Device {
         }
     }
 
-    /// Has the device, whose memory is on, send a message for one of its interrupts, and `handler` run then. Messages are switched on.
-    pub fn serve(&self, vector: u16, handler: Handler) -> Result<(), String> {
+    /// How it makes them.
+    pub fn messages(&self) -> Option<Messages> {
+        self.messages
+    }
+
+    /// Its ranges of memory, as they are asked for.
+    pub fn bars(&self) -> &[Bar] {
+        &self.bars
+    }
+
+    /// A word of its configuration space.
+    pub fn config(&self, offset: u16) -> Result<u32, pci::AccessError> {
+        self.endpoint.host.read(self.endpoint.function, offset)
+    }
+
+    /// What it takes part in, from now on.
+    pub fn switch(&self, to: Active) -> Result<(), pci::Error> {
+        Ok(pci::switch(self.endpoint.host, self.endpoint.function, to)?)
+    }
+
+    /// Switches its messages on or off, or holds them back.
+    pub fn switch_messages(&self, on: bool, masked: bool) -> Result<(), pci::Error> {
+        let Some(messages) = self.messages else { return Ok(()) };
+        Ok(messages.switch(self.endpoint.host, self.endpoint.function, on, masked)?)
+    }
+
+    /// Has the device, whose memory is on, send a message for one of its interrupts, and `handler` run then. If messages are switched on, and
+    /// the vector is not masked in the table.
+    pub fn program(&self, vector: u16, handler: Handler) -> Result<(), String> {
         let messages = self.messages.filter(|_| vector < self.vectors());
         let messages = messages.ok_or("it has no such interrupt")?;
         let message = self
             .message(vector)
             .and_then(|message| self.endpoint.serve(&message, handler).map(|()| message))
             .map_err(|error| format!("its interrupt cannot be served (code {})", error.0))?;
-        let access = |error| format!("{}", pci::Error::Access(error));
         let Endpoint { host, function, .. } = self.endpoint;
         if let Messages::Table { bar, offset, .. } = messages {
             let range = self.ranges().find(|(index, ..)| *index == bar).ok_or("its table is nowhere")?;
-            let at = HostReal(range.1.0 + u64::from(offset) + u64::from(vector) * Messages::ENTRY);
-            let entry = mmu::map_device(at, Messages::ENTRY).ok_or("its table cannot be mapped")?;
-            for (n, word) in [message.address as u32, (message.address >> 32) as u32, message.data, 0]
-                .into_iter()
-                .enumerate()
-            {
-                // SAFETY: a word of the table in a window that has just been made.
+            let bytes = u64::from(self.vectors()) * Messages::ENTRY;
+            let map = || mmu::map_device(HostReal(range.1.0 + u64::from(offset)), bytes);
+            let table = self.table.call_once(map).ok_or("its table cannot be mapped")?;
+            let entry = table + u64::from(vector) * Messages::ENTRY;
+            let words = [message.address as u32, (message.address >> 32) as u32, message.data];
+            for (n, word) in words.into_iter().enumerate() {
+                // SAFETY: a word of the table in a window of this device's; its guest may write there as well.
                 let mut register =
                     unsafe { VolatileRef::new(NonNull::new_unchecked((entry + 4 * n as u64) as *mut u32)) };
                 register.as_mut_ptr().write(word);
             }
         }
-        messages.set(host, function, message.address, message.data).map_err(access)?;
-        messages.switch(host, function, true).map_err(access)
+        let set = messages.set(host, function, message.address, message.data);
+        set.map_err(|error| format!("{}", pci::Error::Access(error)))
     }
 }

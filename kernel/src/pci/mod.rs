@@ -16,8 +16,7 @@ mod host;
 mod reach;
 
 use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::sync::Arc;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Display;
 use core::sync::atomic::Ordering;
@@ -25,27 +24,16 @@ use core::sync::atomic::Ordering;
 use bundle::{MANIFEST, Manifest};
 use fdt::Fdt;
 use hpt::{Slot, SlotError, SlotKind, Slots};
-use papr::tree::{DeviceConfig, DeviceRange};
-use papr::xics::Kick;
-use pci::{Active, Bar, Function, MIN_PLACE, Space};
-use power::{GuestReal, HostReal, HpteR};
+use pci::{Active, Function, MIN_PLACE, Space};
+use power::{GuestReal, HpteR};
 use spin::Once;
 
 pub use self::device::Device;
 use self::host::{Found, HostBridge};
 use self::reach::Reach;
-use crate::host_interrupts::Handler;
 use crate::log;
 use crate::partition::Partition;
 use crate::sync::{Lock, Rank};
-
-/// Where devices start in a partition's real addresses: above the most memory that one can have, and below the 1 TiB that it
-/// reaches with translation off.
-const FIRST_REAL: u64 = 0xc0_0000_0000;
-const _: () = assert!(FIRST_REAL >= bundle::MAX_MEMORY);
-
-/// The first interrupt source of a partition that is its devices'.
-const FIRST_SOURCE: u32 = crate::devices::FIRST + phb::layout::SOURCES;
 
 /// The host bridges.
 static HOSTS: Once<Vec<HostBridge>> = Once::new();
@@ -114,72 +102,43 @@ fn open_bridges(
 
 /// The devices of a partition, and where it has them. They are free again when this is dropped.
 pub struct Claim {
-    devices: Vec<(&'static Device, Vec<Region>)>,
+    devices: Vec<&'static Device>,
     /// What they reach, while the partition runs.
     reach: Lock<Option<Reach>>,
-}
-
-/// A range of a device's memory in a partition's real addresses.
-#[derive(Clone, Copy, Debug)]
-struct Region {
-    /// Where the partition finds it: aligned to its size.
-    real: GuestReal,
-    /// Where it is.
-    host: HostReal,
-    /// Which range of the device it is.
-    bar: Bar,
 }
 
 /// Takes the devices that a partition's table names. An error is one line for the user.
 pub fn claim(wanted: &[bundle::Device]) -> Result<Claim, String> {
     let mut claim = Claim { devices: Vec::new(), reach: Lock::new(Rank::Partition, None) };
-    let mut next = FIRST_REAL;
     for wanted in wanted {
         let known = DEVICES.get().and_then(|devices| devices.iter().find(|d| d.address == wanted.pci));
         let device = known.ok_or_else(|| format!("device {}: not there", wanted.pci))?;
         if device.claimed.swap(true, Ordering::SeqCst) {
             return Err(format!("device {}: another partition has it", wanted.pci));
         }
-        claim.devices.push((device, device.regions(&mut next)));
+        claim.devices.push(device);
     }
     Ok(claim)
 }
 
 impl Claim {
-    /// Adds the devices' memory to a partition's slots.
-    pub fn add_slots(&self, slots: &mut Slots<'_>) -> Result<(), String> {
-        for (device, regions) in &self.devices {
-            for region in regions {
-                let kind = SlotKind::Device { host: region.host, attribute: HpteR::I };
-                slots.add(Slot { base: region.real, len: place(region.bar), kind }).map_err(|error| {
-                    let why = match error {
-                        SlotError::Full => {
-                            "the partition's devices have too many ranges of memory".to_string()
-                        }
-                        other => format!("{other:?}"),
-                    };
-                    format!("device {}: {why}", device.address)
+    /// Adds the devices' memory to a partition's slots, where its host bridge has it: the number of the device, the base address register and
+    /// the real address.
+    pub fn add_slots(&self, slots: &mut Slots<'_>, places: &[(usize, usize, u64)]) -> Result<(), String> {
+        for (n, device) in self.devices.iter().enumerate() {
+            for (index, host, bytes) in device.ranges() {
+                let place = places.iter().find(|place| place.0 == n && place.1 == usize::from(index));
+                let wrong = |why: &dyn Display| format!("device {}: {why}", device.address);
+                let (_, _, real) = place.ok_or_else(|| wrong(&"its memory has no place on the bus"))?;
+                let kind = SlotKind::Device { host, attribute: HpteR::I };
+                let slot = Slot { base: GuestReal(*real), len: bytes.max(MIN_PLACE), kind };
+                slots.add(slot).map_err(|error| match error {
+                    SlotError::Full => wrong(&"the partition's devices have too many ranges of memory"),
+                    other => wrong(&format_args!("{other:?}")),
                 })?;
             }
         }
         Ok(())
-    }
-
-    /// What the partition's device tree says of them.
-    pub fn describe(&self) -> Vec<DeviceConfig> {
-        let range = |region: &Region| DeviceRange {
-            bar: region.bar.index,
-            base: region.real.0,
-            bytes: region.bar.bytes,
-        };
-        let described = self.devices.iter().map(|(device, regions)| DeviceConfig {
-            address: device.address.to_string(),
-            vendor: device.ids.0,
-            device: device.ids.1,
-            ranges: regions.iter().map(range).collect(),
-            sources: self.sources().filter(|(of, ..)| core::ptr::eq(*of, *device)).map(|s| s.2).collect(),
-        });
-        described.collect()
     }
 
     /// Has the partition any?
@@ -187,46 +146,62 @@ impl Claim {
         self.devices.is_empty()
     }
 
-    /// The interrupt source of each of the devices' vectors, in order, after the ones that every partition has.
-    fn sources(&self) -> impl Iterator<Item = (&'static Device, u16, u32)> {
-        let vectors = self.devices.iter().flat_map(|(device, _)| (0..device.vectors()).map(|n| (*device, n)));
-        vectors.zip(FIRST_SOURCE..).map(|((device, vector), source)| (device, vector, source))
+    /// The devices.
+    pub fn each(&self) -> impl Iterator<Item = &'static Device> {
+        self.devices.iter().copied()
     }
 
-    /// How many there are.
-    pub fn vectors(&self) -> usize {
-        self.sources().count()
-    }
-
-    /// Lets the partition have its devices, and these its memory. Waits until those that have just been reset are ready again.
-    pub fn enable(&self, partition: &Arc<Partition>) -> Result<(), String> {
+    /// Lets the partition have its devices. Waits until those that have just been reset are ready again. They reach nothing before the
+    /// partition says so.
+    pub fn enable(&self, partition: &Partition) -> Result<(), String> {
         if self.devices.is_empty() {
             return Ok(());
         }
-        let reach = Reach::of(partition)?;
-        for (device, _) in &self.devices {
+        reach::populate(partition)?;
+        let mut reach = Reach::default();
+        let (shift, pages) = phb::layout::FIRST_WINDOW;
+        reach.open(0, shift, pages)?;
+        for device in &self.devices {
             let failed = |why: &dyn Display| format!("device {}: {why}", device.address);
             reach
-                .open(&device.endpoint)
+                .tell(&device.endpoint)
                 .map_err(|error| failed(&format_args!("the firmware gives it no DMA (code {})", error.0)))?;
-            device.enable(Active::Master).map_err(|error| failed(&error))?;
+            device.enable(Active::Memory).map_err(|error| failed(&error))?;
         }
         *self.reach.lock() = Some(reach);
-        for (device, vector, source) in self.sources() {
-            let partition = Arc::downgrade(partition);
-            let handler: Handler = Arc::new(move || {
-                if let Some(partition) = partition.upgrade() {
-                    partition.kick(partition.core().xics.assert(source).unwrap_or(Kick::NONE));
-                }
-            });
-            device.serve(vector, handler).map_err(|error| format!("device {}: {error}", device.address))?;
-        }
         Ok(())
+    }
+
+    /// The partition's host bridge has a window from now on, or has one no longer; false if the devices cannot have it.
+    pub fn window(&self, n: usize, shape: Option<(u32, u64)>) -> bool {
+        let mut reach = self.reach.lock();
+        // Before the start there is none.
+        let Some(reach) = reach.as_mut() else { return true };
+        // The host bridges forget what goes before its memory is another's. If they do not, it stays.
+        if self.devices.iter().any(|device| reach::forget(&device.endpoint, n).is_err()) {
+            return false;
+        }
+        reach.close(n);
+        let Some((shift, pages)) = shape else { return true };
+        reach.open(n, shift, pages).is_ok()
+            && self.devices.iter().all(|device| reach.tell(&device.endpoint).is_ok())
+    }
+
+    /// The partition has set entries of a window.
+    pub fn map(&self, partition: &Partition, n: usize, page: u64, entries: &mut dyn Iterator<Item = u64>) {
+        let reach = self.reach.lock();
+        let Some(reach) = reach.as_ref() else { return };
+        reach.map(partition, n, page, entries);
+        for device in &self.devices {
+            if let Err(error) = device.endpoint.forget_translations() {
+                log!("device {}: its translations stay (code {})", device.address, error.0);
+            }
+        }
     }
 
     /// Takes all that away again, and resets the devices.
     pub fn disable(&self) {
-        for (device, _) in &self.devices {
+        for device in &self.devices {
             if let Err(error) = device.disable() {
                 log!("device {}: {error}", device.address);
             }
@@ -235,15 +210,10 @@ impl Claim {
     }
 }
 
-/// What is set aside for a range: whole pages.
-fn place(bar: Bar) -> u64 {
-    bar.bytes.max(MIN_PLACE)
-}
-
 impl Drop for Claim {
     fn drop(&mut self) {
         self.disable();
-        for (device, _) in &self.devices {
+        for device in &self.devices {
             device.claimed.store(false, Ordering::SeqCst);
         }
     }

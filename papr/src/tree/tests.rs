@@ -34,7 +34,6 @@ fn config() -> GuestConfig<'static> {
         initrd: Some((0x100_0000, 0x123_4567)),
         rtas_base: 0x1fff_0000,
         vtys: VTYS,
-        devices: &[],
         pci: None,
     }
 }
@@ -282,42 +281,6 @@ fn errors() {
         error(GuestConfig { boot_cpu: 9, ..c }).to_string(),
         "no processors, or the boot processor is not one of them"
     );
-}
-
-#[test]
-fn devices_of_the_host() {
-    let range = |bar, base, bytes| DeviceRange { bar, base, bytes };
-    let device = |address: &str, ranges, sources| DeviceConfig {
-        address: address.into(),
-        vendor: 0x1234,
-        device: 0x11e8,
-        ranges,
-        sources,
-    };
-    let devices = [
-        device(
-            "0000:01:00.0",
-            vec![range(0, 0xc0_0000_0000, 1 << 20), range(2, 0xc0_0010_0000, 4096)],
-            vec![0x1002, 0x1003],
-        ),
-        device("0001:01:00.0", vec![range(0, 0xc0_0020_0000, 1 << 20)], vec![]),
-    ];
-    with(&GuestConfig { devices: &devices, ..config() }, |t| {
-        let node = t.find_node("/device@c000000000").unwrap();
-        assert_eq!(
-            node.compatible().unwrap().all().collect::<Vec<_>>(),
-            ["pci1234,11e8", "partita,pci-device"]
-        );
-        assert_eq!((cells(node, "vendor-id"), cells(node, "device-id")), (vec![0x1234], vec![0x11e8]));
-        assert_eq!(text(node, "partita,host-address"), "0000:01:00.0");
-        assert_eq!(cells(node, "reg"), [0xc0, 0, 0, 1 << 20, 0xc0, 1 << 20, 0, 4096]);
-        assert_eq!(node.property("reg-names").unwrap().value, b"bar0\0bar2\0");
-        assert_eq!(cells(node, "interrupts"), [0x1002, 0, 0x1003, 0]);
-        let other = t.find_node("/device@c000200000").unwrap();
-        assert_eq!(cells(other, "reg"), [0xc0, 2 << 20, 0, 1 << 20]);
-        assert!(other.property("interrupts").is_none());
-    });
-    with(&config(), |t| assert!(t.all_nodes().all(|n| !n.name.starts_with("device@"))));
 }
 
 #[test]

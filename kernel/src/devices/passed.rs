@@ -1,0 +1,187 @@
+//! A function of the host's behind a partition's host bridge: its registers are the device's own, which the partition reaches without us, and so
+//! is its table of messages. Configuration space is made here; of the real one it has what the device is, and what its driver switches on.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use pci::{Active, Messages};
+use phb::{
+    Bus, Config, Description, Function, Identity, MSI_CAPABILITY, MSIX_CAPABILITY, Width, layout, offset,
+};
+use power::Lpid;
+
+use crate::host_interrupts::Handler;
+use crate::pci::Device;
+use crate::{log, partitions};
+
+/// What is in a capability behind its ID and link: message control; of MSI address, its upper half, and data follow.
+const CONTROL: u16 = 2;
+const ADDRESS: u16 = 4;
+const DATA: u16 = 12;
+/// MSI's message control: on; addresses of 64 bits.
+const MSI_ON: u32 = 1 << 0;
+const MSI_WIDE: u8 = 1 << 7;
+/// MSI-X's, in its second byte: on, all masked.
+const MSIX_ON: u32 = 1 << 15;
+const MSIX_MASKED: u32 = 1 << 14;
+
+/// A function of the host's.
+pub struct Passed {
+    device: &'static Device,
+    lpid: Lpid,
+    config: Config,
+    /// Where the capability for messages is.
+    messages: Option<u16>,
+    /// What was written of each vector's message: address, its upper half, data.
+    vectors: Vec<[u32; 3]>,
+}
+
+impl Passed {
+    /// For a partition.
+    pub fn new(device: &'static Device, lpid: Lpid) -> Passed {
+        // What cannot be read is as if it were not there.
+        let word = |at| device.config(at).unwrap_or(0);
+        let (ids, class, subsystem) =
+            (word(offset::VENDOR), word(offset::CLASS), word(offset::SUBSYSTEM_VENDOR));
+        let mut config = Config::new(&Identity {
+            vendor: ids as u16,
+            device: (ids >> 16) as u16,
+            subsystem_vendor: subsystem as u16,
+            subsystem: (subsystem >> 16) as u16,
+            class: class >> 8,
+            revision: class as u8,
+        });
+        // Messages only.
+        config.set(offset::INTERRUPT_PIN, &[0]);
+        for bar in device.bars() {
+            let width = if bar.wide { Width::Wide } else { Width::Low };
+            config.add_memory(bar.index.into(), bar.bytes, width);
+        }
+        let count = device.vectors();
+        let messages = device.messages().map(|messages| match messages {
+            Messages::One { .. } => {
+                let mut body = [0; 12];
+                body[0] = MSI_WIDE;
+                let at = config.add_capability(MSI_CAPABILITY, &body);
+                config.allow(at + CONTROL, &[0x71]);
+                config.allow(at + ADDRESS, &[0xff; 10]);
+                at
+            }
+            Messages::Table { bar, offset, .. } => {
+                let mut body = Vec::from((count - 1).to_le_bytes());
+                body.extend((offset | u32::from(bar)).to_le_bytes());
+                // Nobody looks for what is pending.
+                body.extend((offset | u32::from(bar)).to_le_bytes());
+                let at = config.add_capability(MSIX_CAPABILITY, &body);
+                config.allow(at + CONTROL + 1, &[0xc0]);
+                at
+            }
+        });
+        let vectors = alloc::vec![[0; 3]; count.into()];
+        Passed { device, lpid, config, messages, vectors }
+    }
+
+    /// A vector's message has been written: if it is one of the partition's, the device's own is one of the host's that leads there.
+    fn program(&mut self, vector: u16) {
+        let Some([low, high, source]) = self.vectors.get(usize::from(vector)).copied() else { return };
+        if u64::from(high) << 32 | u64::from(low) != layout::MESSAGES_AT {
+            return;
+        }
+        let lpid = self.lpid;
+        let handler: Handler = Arc::new(move || {
+            if let Some(partition) = partitions::of(lpid) {
+                super::bus::message(&partition, source);
+            }
+        });
+        if let Err(error) = self.device.program(vector, handler) {
+            log!("device {}: {error}", self.device.address);
+        }
+    }
+
+    /// Has the device do what configuration space says by now.
+    fn follow(&mut self) {
+        let active = if self.config.is_master() { Active::Master } else { Active::Memory };
+        let mut done = self.device.switch(active);
+        if let (Some(at), Some(messages)) = (self.messages, self.device.messages()) {
+            let control = self.config.read(at + CONTROL, 2);
+            let (on, masked) = match messages {
+                Messages::One { .. } => (control & MSI_ON != 0, false),
+                Messages::Table { .. } => (control & MSIX_ON != 0, control & MSIX_MASKED != 0),
+            };
+            done = done.and_then(|()| self.device.switch_messages(on, masked));
+        }
+        if let Err(error) = done {
+            log!("device {}: {error}", self.device.address);
+        }
+    }
+}
+
+impl Function for Passed {
+    fn config_read(&mut self, offset: u16, bytes: usize, _bus: &dyn Bus) -> u32 {
+        self.config.read(offset, bytes)
+    }
+
+    fn config_write(&mut self, offset: u16, bytes: usize, value: u32, bus: &dyn Bus) -> bool {
+        self.config.write(offset, bytes, value, bus);
+        let Some(at) = self.messages else { return false };
+        if matches!(self.device.messages(), Some(Messages::One { .. }))
+            && (at + ADDRESS..at + DATA + 2).contains(&offset)
+        {
+            let word = |n| self.config.read(at + ADDRESS + n, 4);
+            let message = [word(0), word(4), self.config.read(at + DATA, 2)];
+            if let Some(vector) = self.vectors.first_mut()
+                && *vector != message
+            {
+                *vector = message;
+                self.program(0);
+            }
+        }
+        if (offset::COMMAND..offset::COMMAND + 2).contains(&offset) || (at..at + 4).contains(&offset) {
+            self.follow();
+        }
+        false
+    }
+
+    fn window(&self, bar: usize) -> Option<(u64, u64)> {
+        self.config.window(bar)
+    }
+
+    /// Where the function has been since the start the partition has it without us; elsewhere there is nothing.
+    fn load(&mut self, _bar: usize, _offset: u64, to: &mut [u8], _bus: &dyn Bus) {
+        to.fill(0xff);
+    }
+
+    /// Only the host bridge comes here, which writes messages to the table.
+    fn store(&mut self, bar: usize, at: u64, from: &[u8], _bus: &dyn Bus) -> bool {
+        let Some(Messages::Table { bar: table, offset, .. }) = self.device.messages() else { return false };
+        let Some(at) = at.checked_sub(offset.into()).filter(|_| bar == usize::from(table)) else {
+            return false;
+        };
+        let (vector, word) = ((at / Messages::ENTRY) as usize, (at % Messages::ENTRY / 4) as usize);
+        if let (Some(entry), Some(four)) = (self.vectors.get_mut(vector), from.first_chunk())
+            && let Some(place) = entry.get_mut(word)
+        {
+            *place = u32::from_le_bytes(*four);
+            if word == 2 {
+                self.program(vector as u16);
+            }
+        }
+        false
+    }
+
+    /// The device itself is reset when the partition ends.
+    fn reset(&mut self, bus: &dyn Bus) {
+        self.config.reset(bus);
+        self.vectors.fill([0; 3]);
+    }
+
+    fn describe(&self) -> Description {
+        let state = if self.config.is_master() { "running" } else { "no driver" };
+        Description { name: "host's", state, ..Description::default() }
+    }
+
+    fn copy(&self) -> Option<Box<dyn Function>> {
+        None
+    }
+}
