@@ -26,6 +26,9 @@ pub struct Nowhere {
     /// The last one that there was a line about: the instruction, and where it went.
     pc: AtomicU64,
     real: AtomicU64,
+    /// How often an instruction that is not emulated was worth a line, and the last one.
+    unknown: AtomicU32,
+    word: AtomicU32,
 }
 
 impl Nowhere {
@@ -54,6 +57,16 @@ impl Nowhere {
         self.pc.store(pc, Ordering::Relaxed);
         self.real.store(real.0, Ordering::Relaxed);
         self.lines.fetch_add(1, Ordering::Relaxed) < LINES
+    }
+
+    /// An instruction that is not emulated was to access something. True if that is worth a line: each word once, in turn.
+    pub fn note_unknown(&self, word: u32) -> bool {
+        let told = self.unknown.load(Ordering::Relaxed);
+        if told >= LINES || (told != 0 && self.word.load(Ordering::Relaxed) == word) {
+            return false;
+        }
+        self.word.store(word, Ordering::Relaxed);
+        self.unknown.fetch_add(1, Ordering::Relaxed) < LINES
     }
 }
 

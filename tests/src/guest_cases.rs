@@ -7,7 +7,7 @@ use crate::{Case, Emulated, Endian, Machine, Source, Step, Transcript};
 use std::time::Duration;
 
 /// Programs that run in both byte orders with the common settings: the name of the program, and of its two cases.
-const PLAIN: [(&str, &str, &str); 13] = [
+const PLAIN: [(&str, &str, &str); 12] = [
     ("hello", "hello-le", "hello-be"),
     ("hpt", "hpt-le", "hpt-be"),
     ("calls", "calls-le", "calls-be"),
@@ -15,7 +15,6 @@ const PLAIN: [(&str, &str, &str); 13] = [
     ("registers", "registers-le", "registers-be"),
     ("faults", "faults-le", "faults-be"),
     ("pages", "pages-le", "pages-be"),
-    ("mmio", "mmio-le", "mmio-be"),
     ("program", "program-le", "program-be"),
     ("ail", "ail-le", "ail-be"),
     ("xics", "xics-le", "xics-be"),
@@ -25,6 +24,15 @@ const PLAIN: [(&str, &str, &str); 13] = [
 
 fn one(name: &'static str, bin: &'static str) -> Case {
     Case::guest(name, bin, Endian::Little)
+}
+
+/// Accesses to nothing. An instruction that is not emulated (`dcbi 0,r3`) is told, though the many accesses before it are not any more.
+fn mmio(name: &'static str, endian: Endian) -> Case {
+    let judge = |t: &Transcript| {
+        all_checks_pass(t)?;
+        in_order(t, &["where nothing is", "by instruction 0x7c001bac at 0x10000004"])
+    };
+    Case { oracle: false, judge, ..Case::guest(name, "mmio", endian) }
 }
 
 /// A partition that ends in a way named by its command line.
@@ -198,6 +206,8 @@ pub fn cases() -> Vec<Case> {
     }
     all.extend([
         one("counted-le", "counted"),
+        mmio("mmio-le", Endian::Little),
+        mmio("mmio-be", Endian::Big),
         Case { emulated: Some(Emulated { disk: 1 << 20, iommu: false }), ..one("virtio-le", "virtio") },
         Case {
             emulated: Some(Emulated { disk: 1 << 20, iommu: false }),

@@ -27,13 +27,6 @@ fn run(t: &mut Report) {
     space::standard();
     SEGMENT.install(FREE_SLOT);
     WIDE.install(FREE_SLOT + 1);
-    if t.differs_on_qemu(
-        "mmio",
-        "there a load from nothing is a machine check, and cacheable nothing cannot be mapped",
-    ) {
-        t.is_true("started", true);
-        return;
-    }
     let hole = 1 << 40;
     SEGMENT.enter(EA, hole, K4, DEVICE).expect("a hole");
     SEGMENT.enter(EA + 0x1000, platform::memory() + 0x1_0000, K4, DEVICE).expect("the end of memory");

@@ -52,7 +52,7 @@ pub fn emulate(guest: &mut Guest<'_>, real: GuestReal) -> Result<(), After> {
     let instruction = match fetch(guest.partition, guest.regs) {
         Some(Fetched::Known(instruction)) => instruction,
         Some(Fetched::Unknown(word)) => {
-            if guest.partition.core().nowhere.note(pc, real) {
+            if guest.partition.core().nowhere.note_unknown(word) {
                 log!(
                     "{}: access to {real:#x}, where no memory is, by instruction {word:#010x} at {pc:#x} that is not emulated",
                     guest.partition.name
