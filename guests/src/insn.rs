@@ -79,6 +79,9 @@ x_forms! {
     stvx = 231;
 }
 
+/// `lwsync`
+pub const LWSYNC: u32 = 0x7c20_04ac;
+
 /// `li rt, imm`
 pub const fn li(rt: u32, imm: i32) -> u32 {
     d(14, rt, 0, imm)

@@ -15,7 +15,7 @@ mod request;
 pub use disk::{Disk, Failure, Operation, Range, SECTOR, Start, Token};
 pub use overlay::{BLOCK_BYTES, Block, Overlay};
 pub use request::Buffer;
-use request::{Request, State, answer};
+use request::{Request, answer};
 
 /// Requests that a disk may carry out at the same time.
 pub const MOST_OUT: usize = 32;
@@ -52,53 +52,41 @@ pub struct Blk {
     disk: Box<dyn Disk>,
     /// Requests that the disk has not finished, by their tokens.
     out: Vec<Option<Request>>,
+    /// The tokens of these, as bits, and of those among them that wait until the disk is busy no more.
+    taken: u32,
+    waiting: u32,
 }
+
+const _: () = assert!(MOST_OUT == u32::BITS as usize);
 
 impl Blk {
     /// A device over a disk.
     pub fn new(disk: Box<dyn Disk>) -> Blk {
-        Blk { disk, out: alloc::vec![None; MOST_OUT] }
+        Blk { disk, out: alloc::vec![None; MOST_OUT], taken: 0, waiting: 0 }
     }
 
     /// Goes on with requests of which the disk has finished a piece, or for which it was busy. False if it still is.
     fn go_on(&mut self, queue: &mut Queue, bus: &dyn Bus) -> Result<bool, Broken> {
         while let Some(token) = self.disk.finished() {
             let Some(Some(request)) = self.out.get_mut(usize::from(token)) else { continue };
-            let result = self.disk.finish(token, &request.buffer(bus));
-            match result {
-                Ok(()) if !request.step(self.disk.most_bytes()) => request.state = State::Waits,
+            match self.disk.finish(token, &request.buffer(bus)) {
+                Ok(()) if !request.step(self.disk.most_bytes()) => self.waiting |= 1 << token,
                 result => self.answer(token, result, queue, bus)?,
             }
         }
-        for token in 0..self.out.len() as Token {
-            let waits = |request: &Request| request.state == State::Waits;
-            if self.out[usize::from(token)].as_ref().is_some_and(waits) && !self.advance(token, queue, bus)? {
-                return Ok(false);
+        while self.waiting != 0 {
+            let token = self.waiting.trailing_zeros() as Token;
+            let Some(Some(request)) = self.out.get_mut(usize::from(token)) else { return Ok(false) };
+            match carry_out(&mut *self.disk, token, request, bus) {
+                Start::Busy => return Ok(false),
+                Start::Later => self.waiting &= !(1 << token),
+                Start::Done(result) => self.answer(token, result, queue, bus)?,
             }
         }
         Ok(true)
     }
 
-    /// Has the disk carry a request out, piece by piece, until that takes time. False if the disk is busy.
-    fn advance(&mut self, token: Token, queue: &mut Queue, bus: &dyn Bus) -> Result<bool, Broken> {
-        let most = self.disk.most_bytes();
-        loop {
-            let Some(request) = &mut self.out[usize::from(token)] else { return Ok(true) };
-            match self.disk.start(token, request.piece(most), &request.buffer(bus)) {
-                Start::Done(Ok(())) if !request.step(most) => {}
-                Start::Done(result) => return self.answer(token, result, queue, bus).map(|()| true),
-                Start::Later => {
-                    request.state = State::Out;
-                    return Ok(true);
-                }
-                Start::Busy => {
-                    request.state = State::Waits;
-                    return Ok(false);
-                }
-            }
-        }
-    }
-
+    /// Gives a request back that the disk had.
     fn answer(
         &mut self,
         token: Token,
@@ -106,6 +94,8 @@ impl Blk {
         queue: &mut Queue,
         bus: &dyn Bus,
     ) -> Result<(), Broken> {
+        self.taken &= !(1 << token);
+        self.waiting &= !(1 << token);
         match self.out[usize::from(token)].take() {
             Some(request) => answer(result, request.chain, queue, bus),
             None => Ok(()),
@@ -121,13 +111,32 @@ impl Blk {
         bus: &dyn Bus,
     ) -> Result<(u64, bool), Broken> {
         let bytes = chain.lengths().0 + chain.lengths().1;
-        match request::parse(&chain, &*self.disk, bus) {
-            Ok(Some(operation)) => {
-                self.out[usize::from(token)] = Some(Request::new(chain, operation));
-                Ok((bytes, self.advance(token, queue, bus)?))
-            }
-            Ok(None) => answer(Ok(()), chain, queue, bus).map(|()| (bytes, true)),
-            Err(failure) => answer(Err(failure), chain, queue, bus).map(|()| (bytes, true)),
+        let operation = match request::parse(&chain, &*self.disk, bus) {
+            Ok(Some(operation)) => operation,
+            Ok(None) => return answer(Ok(()), chain, queue, bus).map(|()| (bytes, true)),
+            Err(failure) => return answer(Err(failure), chain, queue, bus).map(|()| (bytes, true)),
+        };
+        let mut request = Request::new(chain, operation);
+        let start = carry_out(&mut *self.disk, token, &mut request, bus);
+        if let Start::Done(result) = start {
+            return answer(result, request.chain, queue, bus).map(|()| (bytes, true));
+        }
+        self.out[usize::from(token)] = Some(request);
+        self.taken |= 1 << token;
+        if start == Start::Busy {
+            self.waiting |= 1 << token;
+        }
+        Ok((bytes, start == Start::Later))
+    }
+}
+
+/// Has the disk carry a request out, piece by piece, until that takes time or all is done.
+fn carry_out(disk: &mut dyn Disk, token: Token, request: &mut Request, bus: &dyn Bus) -> Start {
+    let most = disk.most_bytes();
+    loop {
+        match disk.start(token, request.piece(most), &request.buffer(bus)) {
+            Start::Done(Ok(())) if !request.step(most) => {}
+            other => return other,
         }
     }
 }
@@ -177,6 +186,7 @@ impl Device for Blk {
     fn reset(&mut self) {
         self.disk.forget();
         self.out.fill(None);
+        (self.taken, self.waiting) = (0, 0);
     }
 
     fn serve(&mut self, index: usize, queues: &mut [Queue], bus: &dyn Bus) -> Result<bool, Broken> {
@@ -187,9 +197,12 @@ impl Device for Blk {
         let mut bytes = 0;
         for _ in 0..REQUESTS_AT_ONCE {
             // If nothing is free, the next request waits until the disk rings.
-            let Some(free) = self.out.iter().position(Option::is_none) else { return Ok(false) };
+            if self.taken == u32::MAX {
+                return Ok(false);
+            }
+            let free = self.taken.trailing_ones() as Token;
             let Some(chain) = queue.take(bus)? else { return Ok(false) };
-            let (its, taken) = self.begin(free as Token, chain, queue, bus)?;
+            let (its, taken) = self.begin(free, chain, queue, bus)?;
             if !taken {
                 return Ok(false);
             }
@@ -206,11 +219,11 @@ impl Device for Blk {
     }
 
     fn pending(&self) -> u32 {
-        let waits = |request: &Request| request.state == State::Waits;
-        (self.disk.has_finished() || self.out.iter().flatten().any(waits)).into()
+        (self.disk.has_finished() || self.waiting != 0).into()
     }
 
     fn copy(&self) -> Option<Box<dyn Device>> {
-        Some(Box::new(Blk { disk: self.disk.copy()?, out: self.out.clone() }))
+        let (out, taken, waiting) = (self.out.clone(), self.taken, self.waiting);
+        Some(Box::new(Blk { disk: self.disk.copy()?, out, taken, waiting }))
     }
 }

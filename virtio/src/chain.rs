@@ -48,14 +48,28 @@ struct Descriptor {
     next: u16,
 }
 
+/// Descriptors of a table that have been read: a driver's chains mostly lie together.
+struct Read {
+    first: u16,
+    count: u16,
+    raw: [u8; 4 * DESCRIPTOR as usize],
+}
+
+const NOTHING_READ: Read = Read { first: 0, count: 0, raw: [0; 4 * DESCRIPTOR as usize] };
+
 impl Table {
-    fn descriptor(&self, index: u16, bus: &dyn Bus) -> Result<Descriptor, Broken> {
+    fn descriptor(&self, index: u16, read: &mut Read, bus: &dyn Bus) -> Result<Descriptor, Broken> {
         if u32::from(index) >= self.entries {
             return Err(Broken("a descriptor's index is beyond the table"));
         }
-        let mut raw = [0; DESCRIPTOR as usize];
-        bus.read(self.at + u64::from(index) * u64::from(DESCRIPTOR), &mut raw)?;
-        let raw = u128::from_le_bytes(raw);
+        if index.wrapping_sub(read.first) >= read.count {
+            read.first = index;
+            read.count = (self.entries - u32::from(index)).min(4) as u16;
+            let bytes = &mut read.raw[..usize::from(read.count) * DESCRIPTOR as usize];
+            bus.read(self.at + u64::from(index) * u64::from(DESCRIPTOR), bytes)?;
+        }
+        let at = usize::from(index - read.first) * DESCRIPTOR as usize;
+        let raw = read.raw[at..].first_chunk().map_or(0, |raw| u128::from_le_bytes(*raw));
         Ok(Descriptor {
             at: raw as u64,
             bytes: (raw >> 64) as u32,
@@ -66,7 +80,7 @@ impl Table {
 }
 
 impl Chain {
-    /// Reads a chain of at most so many descriptors. Each is read once: what the guest changes afterwards does not count.
+    /// Reads a chain of at most so many descriptors. What the guest changes afterwards does not count.
     pub(crate) fn walk(
         mut table: Table,
         head: u16,
@@ -78,8 +92,9 @@ impl Chain {
         let mut index = head;
         let mut may_be_indirect = indirect;
         let mut left = longest;
+        let mut read = NOTHING_READ;
         loop {
-            let descriptor = table.descriptor(index, bus)?;
+            let descriptor = table.descriptor(index, &mut read, bus)?;
             if descriptor.flags & INDIRECT != 0 {
                 if !may_be_indirect {
                     return Err(Broken("a descriptor is indirect that may not be"));
@@ -87,6 +102,7 @@ impl Chain {
                 may_be_indirect = false;
                 table = descriptor.table()?;
                 index = 0;
+                read.count = 0;
                 continue;
             }
             if left == 0 {

@@ -75,9 +75,10 @@ impl Bus for Words {
     fn read(&self, at: u64, to: &mut [u8]) -> Result<(), DmaError> {
         if at < LAYOUT.available {
             // Descriptors do not change.
-            let n = (at - LAYOUT.descriptors) / 16;
-            let descriptor = u128::from(BUFFER + 2 * n) | 2 << 64 | u128::from(WRITE) << 96;
-            to.copy_from_slice(&descriptor.to_le_bytes());
+            for (n, to) in ((at - LAYOUT.descriptors) / 16..).zip(to.chunks_mut(16)) {
+                let descriptor = u128::from(BUFFER + 2 * n) | 2 << 64 | u128::from(WRITE) << 96;
+                to.copy_from_slice(&descriptor.to_le_bytes());
+            }
         } else {
             to.copy_from_slice(&self.get(at).to_le_bytes());
         }

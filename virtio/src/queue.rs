@@ -157,12 +157,7 @@ impl Queue {
 
     fn has_next(&mut self, bus: &dyn Bus) -> Result<bool, Broken> {
         if self.available == self.taken {
-            self.look(bus)?;
-        }
-        if self.available == self.taken {
             self.ask(bus)?;
-            // The wish before the index: the driver changes that, and then looks for the wish.
-            fence(Ordering::SeqCst);
             self.look(bus)?;
         }
         if self.available == self.taken {
@@ -185,7 +180,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Asks the driver to notify of the next buffer.
+    /// Asks the driver to notify of the next buffer, unless that is what it has been asked for.
     fn ask(&mut self, bus: &dyn Bus) -> Result<(), Broken> {
         if self.asked == Some(self.taken) {
             return Ok(());
@@ -197,6 +192,8 @@ impl Queue {
             bus.write(self.layout.used, &0u16.to_le_bytes())?;
         }
         self.asked = Some(self.taken);
+        // The wish before the index is looked at: the driver changes that, and then looks for the wish.
+        fence(Ordering::SeqCst);
         Ok(())
     }
 

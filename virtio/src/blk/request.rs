@@ -36,21 +36,11 @@ pub struct Request {
     /// What is left of it, and where in the data that begins.
     rest: Operation,
     from: u64,
-    pub state: State,
-}
-
-/// Where a request's next piece is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
-    /// With the disk.
-    Out,
-    /// It waits for the disk.
-    Waits,
 }
 
 impl Request {
     pub fn new(chain: Chain, operation: Operation) -> Request {
-        Request { chain, rest: operation, from: 0, state: State::Waits }
+        Request { chain, rest: operation, from: 0 }
     }
 
     /// Its next piece, of at most so many bytes.

@@ -1,10 +1,16 @@
-//! Accesses to a device: a register of a virtio disk, and a notification of a queue in which there is nothing, up to the device's look at it.
+//! Accesses to a device: a register of a virtio disk, a notification of a queue in which there is nothing, up to the device's look at it, and
+//! requests.
 
+use crate::faults::MEDIUM;
 use crate::measure::{FEW, MANY, Row};
-use guests::insn::{lhz, sth};
+use guests::insn::{LWSYNC, addi, lhz, sth, sthbrx};
+use guests::mem::{ARENA, read8, read16, write16};
 use guests::pci::Bridge;
+use guests::space::{FREE_SLOT, READ_WRITE};
 use guests::virtio::{MEMORY, Virtio};
+use guests::virtqueue::{Disk, NEXT, READ, WRITE, devices, feature};
 use guests::{MSR_VIRTUAL, Report};
+use power::PageSize::K64;
 
 pub fn rows(t: &mut Report) {
     let device = Bridge::find().and_then(|bridge| {
@@ -26,4 +32,32 @@ pub fn rows(t: &mut Report) {
         Row { rounds: FEW, batches: MANY, msr: MSR_VIRTUAL, ..Row::new(name, &[access]) }
             .measure(t, |_, gpr| gpr[3] = at);
     }
+    requests(t);
+}
+
+/// Reads of 4 KiB from a virtio disk in memory, one at a time: the guest makes the request available, notifies, and has it.
+fn requests(t: &mut Report) {
+    let Some(mut disk) = devices(2).next().and_then(|device| Disk::start(device, ARENA, feature::EVENT_IDX))
+    else {
+        return t.is_true("disk", false);
+    };
+    MEDIUM.install(FREE_SLOT + 1);
+    MEDIUM.enter(MEDIUM.ea, ARENA, K64, READ_WRITE).expect("the queue");
+    // No interrupts: the event index is that of one that does not come. And each place of the ring has the same request.
+    write16(disk.queue.available() + 4 + 2 * u64::from(disk.queue.size), 0xffff);
+    disk.put_header(READ, 8);
+    disk.queue.describe(0, disk.header(), 16, NEXT, 1);
+    disk.queue.describe(1, disk.data(), 4096, NEXT | WRITE, 2);
+    disk.queue.describe(2, disk.status(), 1, WRITE, 0);
+    let doorbell = disk.device.doorbell(0);
+    let index = MEDIUM.ea + disk.queue.available() + 2 - ARENA;
+    let store = if cfg!(target_endian = "little") { sth(6, 0, 9) } else { sthbrx(6, 0, 9) };
+    let body = [addi(6, 6, 1), store, LWSYNC, sth(0, 0, 3)];
+    Row { rounds: FEW, batches: MANY, msr: MSR_VIRTUAL, ..Row::new("disk_read_4k", &body) }
+        .measure(t, |batch, gpr| (gpr[3], gpr[6], gpr[9]) = (doorbell, batch * FEW, index));
+    t.same("requests", u64::from(u16::from_le(read16(disk.queue.used() + 2))), MANY * FEW);
+    t.equal("status", read8(disk.status()), 0);
+    disk.queue.offered = (MANY * FEW) as u16;
+    disk.queue.taken = disk.queue.offered;
+    t.equal("goes-on", disk.request(READ, 0, 512), Some(0));
 }
