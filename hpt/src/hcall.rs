@@ -12,10 +12,10 @@ use power::hcall::flags as f;
 use power::{HpteR, HpteV, PteIndex};
 
 use crate::access::{pp_defined, pp_writable, read_only};
-use crate::entry::{IN_USE, VALID};
+use crate::entry::VALID;
 use crate::error::HptError;
 use crate::machine::Machine;
-use crate::mmu::{GuestMmu, RC, guest_v, guest_v_in_use};
+use crate::mmu::{GuestMmu, RC, guest_v_in_use};
 use crate::sync::Ordering;
 use crate::table::Entry;
 
@@ -43,13 +43,6 @@ const fn condition(flags: u64, v: HpteV, avpn: u64) -> bool {
     flags & f::ANDCOND == 0 || v.0 & avpn == 0
 }
 
-/// An H_BULK_REMOVE entry that the hardware may not have forgotten yet.
-struct Pending<'a> {
-    entry: Entry<'a>,
-    raw_v: u64,
-    at: usize,
-}
-
 /// H_BULK_REMOVE's translation specifiers (PAPR 14.5.4.1.8): the type, the return code, R and C, the conditions, and the index.
 mod bulk {
     pub const TYPE: u64 = 3 << 62;
@@ -61,9 +54,34 @@ mod bulk {
     pub const HARDWARE: u64 = 3 << 60;
     pub const RC_SHIFT: u32 = 51;
     pub const CONDITIONS: u64 = 3 << 56;
-    pub const ANDCOND: u64 = 1 << 56;
-    pub const AVPN: u64 = 2 << 56;
+    const IF_ANDCOND: u64 = REQUEST | 1 << 56;
+    const IF_AVPN: u64 = REQUEST | 2 << 56;
     pub const INDEX: u64 = (1 << 56) - 1;
+
+    /// A request that can be understood, or its answer, names this entry.
+    pub const fn index(word: u64) -> super::PteIndex {
+        super::PteIndex(word & INDEX)
+    }
+
+    /// H_REMOVE's flags for the conditions of a request; `None` for what is no request.
+    pub const fn flags(word: u64) -> Option<u64> {
+        match word & (TYPE | CONDITIONS) {
+            REQUEST => Some(0),
+            IF_ANDCOND => Some(super::f::ANDCOND),
+            IF_AVPN => Some(super::f::AVPN),
+            _ => None,
+        }
+    }
+
+    /// What was asked, of an answer.
+    pub const fn request(word: u64) -> u64 {
+        REQUEST | word & (CONDITIONS | INDEX)
+    }
+
+    /// The answer, without a code and R and C.
+    pub const fn answer(word: u64) -> u64 {
+        RESPONSE | word & (CONDITIONS | INDEX)
+    }
 }
 
 impl<'a> GuestMmu<'a> {
@@ -130,6 +148,9 @@ impl<'a> GuestMmu<'a> {
 
     /// H_BULK_REMOVE (PAPR 14.5.4.1.8): up to four H_REMOVEs, whose specifiers are answered in place; `Parameter` and `Hardware` are answers
     /// too, with the specifiers before the bad one done.
+    ///
+    /// All invalidations are waited for together, so several entries are locked at a time: only by trying. What the short way of H_REMOVE
+    /// would not do is left until none is.
     pub fn bulk_remove<M: Machine>(
         &self,
         m: &M,
@@ -139,69 +160,84 @@ impl<'a> GuestMmu<'a> {
             // Before anything is removed, for then there would be no way back.
             self.open_all(specifiers)?;
         }
-        let mut answer = *specifiers;
-        let mut result = Ok(());
-        let mut removed = false;
-        let mut batch: [Option<Pending<'a>>; BULK_MAX] = [const { None }; BULK_MAX];
-        for at in 0..BULK_MAX {
-            let (Some(&request), Some(&avpn)) = (specifiers.get(2 * at), specifiers.get(2 * at + 1)) else {
+        let (specifiers, _) = specifiers.as_chunks_mut::<2>();
+        let mut locked: [Option<(Entry<'a>, u64)>; BULK_MAX] = [None; BULK_MAX];
+        let (mut valid, mut hard, mut end, mut bad) = (false, 0, BULK_MAX, false);
+        for (at, ([word, avpn], place)) in specifiers.iter_mut().zip(&mut locked).enumerate() {
+            let Some(flags) = bulk::flags(*word) else {
+                (end, bad) = (at, *word & bulk::TYPE != bulk::END);
                 break;
             };
-            if request & bulk::TYPE == bulk::END {
-                break;
-            }
-            let conditions = request & bulk::CONDITIONS;
-            let bare = bulk::RESPONSE | conditions | request & bulk::INDEX;
-            let understood = request & bulk::TYPE == bulk::REQUEST && conditions != bulk::CONDITIONS;
-            let entry = match self.hpt.entry(PteIndex(request & bulk::INDEX)) {
-                Ok(entry) if understood => entry,
-                Err(HptError::NotFound) if understood => {
-                    set(&mut answer, at, bare | bulk::NOT_FOUND);
-                    continue;
+            match self.lock_in_use::<true>(bulk::index(*word), flags, *avpn) {
+                Ok((entry, raw_v, v, r)) => {
+                    if v.any(HpteV::V) {
+                        valid = true;
+                        self.start_invalidate(m, &entry, raw_v, v, r);
+                    }
+                    *place = Some((entry, raw_v));
                 }
-                _ => {
-                    set(&mut answer, at, bare | bulk::PARAMETER);
-                    result = Err(HptError::Parameter);
+                Err(HptError::NotFound) => *word = bulk::answer(*word) | bulk::NOT_FOUND,
+                Err(HptError::Parameter) => {
+                    (end, bad) = (at, true);
                     break;
                 }
-            };
-            let flags = match conditions {
-                bulk::ANDCOND => f::ANDCOND,
-                bulk::AVPN => f::AVPN,
-                _ => 0,
-            };
-            // Entries of the batch are locked: never wait for another with them in hand.
-            let raw_v = match entry.hpte.try_lock() {
-                Some(raw_v) => Some(raw_v),
-                None => {
-                    self.finish_batch(m, &mut batch, &mut answer, &mut removed, &mut result);
-                    entry.hpte.lock()
+                Err(_) => hard |= 1 << at,
+            }
+        }
+        if valid {
+            m.tlb_sync();
+        }
+        let mut removed = false;
+        for (at, ([word, _], place)) in specifiers.iter_mut().zip(&locked).enumerate() {
+            let Some((entry, raw_v)) = place else { continue };
+            match self.finish_remove::<true>(entry, *raw_v) {
+                Ok(r) => {
+                    removed = true;
+                    *word = bulk::answer(*word) | (r.0 & RC) << bulk::RC_SHIFT;
+                }
+                Err(_) => hard |= 1 << at,
+            }
+        }
+        if hard == 0 && !bad {
+            return Ok(());
+        }
+        let (asked, others) = specifiers.split_at_mut_checked(end).unwrap_or_default();
+        self.bulk_rest(m, asked, hard, removed)?;
+        let Some([word, _]) = others.first_mut().filter(|_| bad) else { return Ok(()) };
+        *word = bulk::answer(*word) | bulk::PARAMETER;
+        Err(HptError::Parameter)
+    }
+
+    /// Removes those entries one by one that H_BULK_REMOVE has left: a bit in `hard` for each.
+    #[cold]
+    #[inline(never)]
+    fn bulk_rest<M: Machine>(
+        &self,
+        m: &M,
+        specifiers: &mut [[u64; 2]],
+        hard: u32,
+        mut removed: bool,
+    ) -> Result<(), HptError> {
+        let mut result = Ok(());
+        for (_, [word, avpn]) in specifiers.iter_mut().enumerate().filter(|(at, _)| hard & 1 << at != 0) {
+            let flags = bulk::flags(*word).unwrap_or(0);
+            let code = match self.remove_with::<M, false>(m, flags, bulk::index(*word), *avpn) {
+                Ok((_, r)) => {
+                    removed = true;
+                    (r.0 & RC) << bulk::RC_SHIFT
+                }
+                Err(HptError::NotFound) => bulk::NOT_FOUND,
+                Err(_) => {
+                    result = Err(HptError::Hardware);
+                    bulk::HARDWARE
                 }
             };
-            let Some(raw_v) = raw_v else {
-                set(&mut answer, at, bare | bulk::HARDWARE);
-                result = result.and(Err(HptError::Hardware));
-                break;
-            };
-            let (v, r) = self.hpt.decode(entry.hpte);
-            if raw_v & IN_USE == 0 || !condition(flags, guest_v(v), avpn) {
-                entry.hpte.unlock(raw_v);
-                set(&mut answer, at, bare | bulk::NOT_FOUND);
-                continue;
-            }
-            set(&mut answer, at, bare);
-            if raw_v & VALID != 0 {
-                self.start_invalidate(m, &entry, raw_v, v, r);
-            }
-            if let Some(place) = batch.get_mut(at) {
-                *place = Some(Pending { entry, raw_v, at });
-            }
+            *word = bulk::answer(*word) | code;
         }
-        self.finish_batch(m, &mut batch, &mut answer, &mut removed, &mut result);
-        if result == Err(HptError::Hardware) && !removed {
+        if result.is_err() && !removed {
+            specifiers.iter_mut().for_each(|[word, _]| *word = bulk::request(*word));
             return Err(HptError::TooHard);
         }
-        *specifiers = answer;
         result
     }
 
@@ -215,35 +251,6 @@ impl<'a> GuestMmu<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Completes the invalidations of a batch and frees its entries.
-    fn finish_batch<M: Machine>(
-        &self,
-        m: &M,
-        batch: &mut [Option<Pending<'a>>; BULK_MAX],
-        answer: &mut [u64; 2 * BULK_MAX],
-        removed: &mut bool,
-        result: &mut Result<(), HptError>,
-    ) {
-        if batch.iter().flatten().any(|p| p.raw_v & VALID != 0) {
-            m.tlb_sync();
-        }
-        for pending in batch.iter_mut().filter_map(Option::take) {
-            let code = match self.finish_remove::<false>(&pending.entry, pending.raw_v) {
-                Ok(r) => {
-                    *removed = true;
-                    (r.0 & RC) << bulk::RC_SHIFT
-                }
-                Err(_) => {
-                    *result = Err(HptError::Hardware);
-                    bulk::HARDWARE
-                }
-            };
-            if let Some(word) = answer.get_mut(2 * pending.at) {
-                *word |= code;
-            }
-        }
     }
 
     /// H_READ (PAPR 14.5.4.1.3): one entry as the guest has it; zeroes for one that is not in use.
@@ -376,11 +383,5 @@ impl<'a> GuestMmu<'a> {
         entry.rev.set_guest(HpteR(guest & !bit));
         entry.hpte.unlock(raw_v);
         Ok(HpteR(guest))
-    }
-}
-
-fn set(answer: &mut [u64; 2 * BULK_MAX], at: usize, value: u64) {
-    if let Some(word) = answer.get_mut(2 * at) {
-        *word = value;
     }
 }
