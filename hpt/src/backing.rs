@@ -8,7 +8,7 @@ use power::hpte::page_sizes;
 use power::{GuestReal, HostReal, HpteR, PteIndex};
 
 use crate::access::{pp_writable, ram_r, read_only};
-use crate::entry::{ABSENT, LINKED, VALID};
+use crate::entry::{ABSENT, END, LINKED, VALID};
 use crate::machine::Machine;
 use crate::mmu::{GuestMmu, RC};
 use crate::page::{Page, PageState, PageView, Protection, Usage};
@@ -50,6 +50,26 @@ impl GuestMmu<'_> {
         let fresh = view.host().is_none() && state != PageState::NotPopulated;
         let host = if fresh { memory() } else { None };
         page.unlock(host.map_or(view, |host| view.with_backing(state, host)));
+        host.is_some()
+    }
+
+    /// Gives a shared page memory of its own at once, which real mode may do, too: only if nobody has the page, its memory is `old`, and the entry
+    /// `by` is the only one that may lead there. The caller holds that one, and installs it anew whatever it is.
+    pub fn make_private_at_once(
+        &self,
+        real: GuestReal,
+        by: PteIndex,
+        old: HostReal,
+        memory: impl FnOnce() -> Option<HostReal>,
+    ) -> bool {
+        let Some(page) = self.slots.page(real) else { return false };
+        let Some(view) = page.try_lock() else { return false };
+        let private = |host| view.with_backing(PageState::Private, host);
+        let alone = page.head() == by.0 as u32 | LINKED
+            && self.hpt.entry(by).is_ok_and(|entry| entry.rev.forward.load(Ordering::Relaxed) == END);
+        let fit = alone && (view.state(), view.host()) == (PageState::Shared, Some(old));
+        let host = if fit && private(old).is_writable() { memory() } else { None };
+        page.unlock(host.map_or(view, private));
         host.is_some()
     }
 

@@ -1,20 +1,21 @@
-//! The first touch of a page without waiting for anybody: what real mode can do by itself.
+//! The first touch of a page, and the first store to it, without waiting for anybody: what real mode can do by itself.
 //!
-//! Nearly all first touches need a block of zeroes, or the page of zeroes, and nothing else. What is more than that is left to [`Memory::fault`]: who
+//! Nearly all first touches need a block of zeroes, or the page of zeroes, and nothing else; so does a first store to a page that was only read
+//! and has no other entry. What is more than that is left to [`Memory::fault`]: who
 //! has asked to hear of changes, a snapshot that keeps a list of them, pages of 16 MiB, a limit that is reached, memory that is short or
 //! that somebody else is after right now. Nothing has changed then.
 
 use hpt::{AccessKind, Machine, PageState};
-use power::GuestReal;
+use power::{GuestReal, HostReal, PteIndex};
 
 use crate::host::Supply;
 use crate::state::Memory;
 use crate::sync::Ordering;
 
 impl<H: Supply, M: Machine> Memory<'_, H, M> {
-    /// Gives a page that has no memory what an access to it needs; false if that is not done, and has to be done by [`Memory::fault`], if
-    /// at all.
-    pub fn populate_at_once(&self, at: GuestReal, access: AccessKind) -> bool {
+    /// Gives a page that has no memory, or only the page of zeroes, what an access to it needs; false if that is not done, and has to be done by
+    /// [`Memory::fault`], if at all. The access is by the entry `by`, which the caller holds and installs anew.
+    pub fn populate_at_once(&self, at: GuestReal, access: AccessKind, by: PteIndex) -> bool {
         let Ok(spot) = self.spot(at) else { return false };
         let Some(_stripe) = self.paging.try_stripe(spot.index) else { return false };
         // Neither begins to care for this page while its stripe is held.
@@ -33,13 +34,26 @@ impl<H: Supply, M: Machine> Memory<'_, H, M> {
             return false;
         }
         let zeroed = || self.host.allocate(unit).inspect(|block| self.host.zero(*block, unit));
-        let done = self.mmu.populate_at_once(spot.real, PageState::Private, zeroed);
+        let done = self.mmu.populate_at_once(spot.real, PageState::Private, &zeroed)
+            || self.unshare_zeroes(spot.real, by, &zeroed);
         if !done {
             self.paging.uncharge(1);
         } else if write {
             // The store is about to come.
             self.paging.mark_dirty(spot.index);
         }
+        done
+    }
+    /// Gives a page that has only the page of zeroes its own.
+    #[cold]
+    fn unshare_zeroes(
+        &self,
+        real: GuestReal,
+        by: PteIndex,
+        zeroed: impl FnOnce() -> Option<HostReal>,
+    ) -> bool {
+        let done = self.mmu.make_private_at_once(real, by, self.host.zero_page(), zeroed);
+        self.paging.unshared.fetch_add(u64::from(done), Ordering::Relaxed);
         done
     }
 }

@@ -222,7 +222,7 @@ fn two_processors_store_to_one_shared_page() {
 /// As real mode does, and virtual mode after it.
 fn touch_for_the_first_time(world: &'static World, _: Option<&mut Merger>) {
     let memory = world.memory(0);
-    if !memory.populate_at_once(AT, Write) {
+    if !memory.populate_at_once(AT, Write, PteIndex(0)) {
         assert_eq!(memory.fault(AT, Write, &Context::default()), Outcome::Retry);
     }
 }
@@ -265,7 +265,7 @@ fn a_first_touch_of_a_page_that_is_being_protected() {
         world.memory(0).protect(AT, UNIT, Protection::ReadOnly, notifier).unwrap();
     }
     fn touch(world: &'static World, _: Option<&mut Merger>) {
-        world.memory(0).populate_at_once(AT, Write);
+        world.memory(0).populate_at_once(AT, Write, PteIndex(0));
     }
     both(
         |_| None,
@@ -274,7 +274,7 @@ fn a_first_touch_of_a_page_that_is_being_protected() {
         |world| {
             let view = world.guests[0].1.page_view(AT).unwrap();
             assert_eq!(view.protection(), Protection::ReadOnly);
-            assert!(!world.memory(0).populate_at_once(AT, Write));
+            assert!(!world.memory(0).populate_at_once(AT, Write, PteIndex(0)));
         },
     );
 }

@@ -16,7 +16,7 @@ use crate::host;
 use crate::instructions::{mfspr, mtspr, slbfee, timebase};
 use crate::layout::{ExitCode, StorageFault, Vcpu};
 use crate::machine::RealMode;
-use crate::memory::populate;
+use crate::memory::{insert_real_mode, populate};
 use crate::mmio;
 use crate::partition::Partition;
 use crate::trace::{count, record};
@@ -89,8 +89,13 @@ fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Result<
     let translated = is_translated(vcpu, kind);
     let escalation = match partition.mmu().triage(&Fault { access, cause }) {
         Triage::Retry => return Ok(Outcome::Retried),
-        // In real mode the entry is not the guest's to insert: virtual mode does.
-        Triage::Reflect(bits) if !translated && bits.contains(Dsisr::NOHPTE) => None,
+        // In real mode the entry is not the guest's to insert.
+        Triage::Reflect(bits) if !translated && bits.contains(Dsisr::NOHPTE) => {
+            if insert_real_mode(vcpu, access.slb, access.ea, kind) {
+                return Ok(Outcome::Populated);
+            }
+            None
+        }
         Triage::Reflect(bits) => return Ok(reflect(vcpu, ea, bits, fetch)),
         // What backs the page may allow the access by now, and the entry only lag behind: one page of the host is many
         // of a guest that uses small ones.
@@ -107,7 +112,7 @@ fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Result<
             let machine = RealMode::of(vcpu);
             let mut populated = false;
             let prepare = || {
-                populated = populate(partition, &machine, real, kind);
+                populated = populate(partition, &machine, real, kind, escalation.index);
                 populated
             };
             match partition.mmu().resolve_or(&machine, &escalation, kind, prepare) {

@@ -1,13 +1,15 @@
 //! The machine's free memory, where both modes get at it.
-#![allow(unsafe_code)] // zeroes new blocks by their real addresses
+#![allow(unsafe_code)] // zeroes new blocks by their real addresses; reaches the partition of a vCPU
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use frames::{Store, order_for};
 use hpt::AccessKind;
 use paging::{Memory, Supply};
-use power::{GuestReal, HostReal};
+use power::slb::SlbV;
+use power::{Ea, GuestReal, HostReal, PageSize, PteIndex};
 
+use crate::layout::Vcpu;
 use crate::lock::Mutex;
 use crate::machine::{RealMode, zero_blocks};
 use crate::partition::Partition;
@@ -44,7 +46,34 @@ impl Supply for AtOnce {
     }
 }
 
-/// Gives a page of the vCPU's partition that has no memory what an access needs, if that can be done at once.
-pub(crate) fn populate(partition: &Partition, machine: &RealMode, real: GuestReal, kind: AccessKind) -> bool {
-    Memory::new(&partition.paging, partition.mmu(), &AtOnce, machine).populate_at_once(real, kind)
+/// Makes a page of the real mode area of the vCPU's partition be there for an access, and inserts its entry, if both can be done at once.
+#[cold]
+#[inline(never)]
+pub(crate) fn insert_real_mode(vcpu: &Vcpu, slb: SlbV, ea: Ea, kind: AccessKind) -> bool {
+    // SAFETY: a vCPU's partition outlives it.
+    let partition = unsafe { &*vcpu.partition };
+    let (machine, real) = (RealMode::of(vcpu), GuestReal(slb.offset(ea)));
+    let Some(view) = partition.mmu().page_view(real) else { return false };
+    let write = matches!(kind, AccessKind::Write);
+    let usable = view.is_present() && (view.is_writable() || !write);
+    if !usable && !populate(partition, &machine, real, kind, NO_ENTRY) {
+        return false;
+    }
+    let size = partition.vrma.base_page().unwrap_or(PageSize::K64);
+    let Some(_alone) = partition.real_mode_area.try_lock() else { return false };
+    partition.mmu().insert_vrma(&machine, size, ea).is_ok()
+}
+
+/// No entry has this index.
+const NO_ENTRY: PteIndex = PteIndex(u64::MAX);
+
+/// Gives a page of the vCPU's partition what an access by a locked entry needs, if that can be done at once.
+pub(crate) fn populate(
+    partition: &Partition,
+    machine: &RealMode,
+    real: GuestReal,
+    kind: AccessKind,
+    by: PteIndex,
+) -> bool {
+    Memory::new(&partition.paging, partition.mmu(), &AtOnce, machine).populate_at_once(real, kind, by)
 }

@@ -45,6 +45,8 @@ pub struct Partition {
     pub interrupt_mode: AtomicU64,
     /// Its console.
     pub vty: Mutex<Vty>,
+    /// Held while an entry of its real mode area is inserted: two for one page would both stay.
+    pub real_mode_area: Mutex<()>,
     /// What backs its pages.
     pub paging: Paging,
     /// What it has looked for where nothing is.

@@ -14,6 +14,7 @@ use realmode::mmio::is_inhibited;
 
 use super::{After, Guest, mmio, past};
 use crate::partition::Partition;
+use crate::sync::{self, Rank};
 
 /// How often a fault may lead to another change of its page before the guest is let go to fault again.
 const ATTEMPTS: usize = 4;
@@ -99,7 +100,7 @@ fn real_mode(guest: &mut Guest<'_>) -> Result<(), After> {
 pub fn insert_real_mode(partition: &Partition, ea: Ea) -> Result<(), After> {
     let core = partition.core();
     let size = core.vrma.base_page().unwrap_or(PageSize::K64);
-    let alone = partition.real_mode_area.lock();
+    let alone = sync::lock(Rank::Partition, &core.real_mode_area);
     let inserted = core.mmu().insert_vrma(&VirtualMode::new(core.lpid), size, ea);
     drop(alone);
     match inserted {

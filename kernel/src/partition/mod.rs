@@ -106,8 +106,6 @@ pub struct Partition {
     pub unjoined: AtomicUsize,
     /// What it does.
     pub life: Lock<Life>,
-    /// Held while an entry of its real mode area is inserted: two for one page would both stay.
-    pub real_mode_area: Lock<()>,
     /// Whether its events go to the trace.
     pub traced: AtomicBool,
     /// How often it was left for virtual mode.
@@ -243,6 +241,7 @@ impl Partition {
             gate: Gate::closed(),
             interrupt_mode: AtomicU64::new(0),
             vty: Mutex::new(Vty::new(VTY_OUTPUT, VTY_INPUT)),
+            real_mode_area: Mutex::new(()),
             paging,
             nowhere: Nowhere::default(),
             devices: if emulated.is_some() { phb::layout::EMULATED } else { 0..0 },
@@ -264,7 +263,6 @@ impl Partition {
             overhead: AtomicU64::new(0),
             unjoined: AtomicUsize::new(0),
             life: Lock::new(Rank::Life, Life::new()),
-            real_mode_area: Lock::new(Rank::Partition, ()),
             traced: AtomicBool::new(true),
             exits: Exits::default(),
             devices,

@@ -9,13 +9,14 @@ use paging::{
     AtomicU32, Change, Context, Error, Host, Id, Merger, Outcome, Paging, ProtectError, Shares, Step,
     Stretch, Supply, Touched, What,
 };
-use power::{Ea, GuestReal, HostReal, HpteFormat};
+use power::{Ea, GuestReal, HostReal, HpteFormat, PteIndex};
 
 use super::guest::{DEVICE, Got, Guest};
 use super::host::{CELLS, SimHost, UNIT};
 use super::world::Listener;
 
 const PAGES: usize = 6;
+const NO_ENTRY: PteIndex = PteIndex(0);
 const ZERO: [u64; CELLS] = [0; CELLS];
 
 fn guest() -> Guest {
@@ -123,20 +124,52 @@ fn a_store_gives_zeroed_memory() {
 fn a_plain_first_touch_is_done_at_once() {
     let (host, g) = (SimHost::new(4), guest());
     let memory = g.memory(&host);
-    assert!(memory.populate_at_once(g.real(0), Read) && memory.populate_at_once(g.real(1), Execute));
+    assert!(
+        memory.populate_at_once(g.real(0), Read, NO_ENTRY)
+            && memory.populate_at_once(g.real(1), Execute, NO_ENTRY)
+    );
     assert!((0..2).all(|page| g.view(page).host() == Some(host.zero_page())));
     assert_eq!((host.free_blocks(), g.paging.charged()), (4, 0));
-    assert!(memory.populate_at_once(GuestReal(g.real(2).0 + 0x1234), Write));
+    assert!(memory.populate_at_once(GuestReal(g.real(2).0 + 0x1234), Write, NO_ENTRY));
     assert_eq!((g.view(2).state(), g.contents(&host, 2)), (PageState::Private, ZERO));
     assert_eq!((host.free_blocks(), g.paging.charged()), (3, 1));
     let mut dirty = vec![];
     memory.dirty(|real| dirty.push(real));
     assert_eq!(dirty, [g.real(2)]);
     // What has something already is not done at once, nor what is no memory.
-    assert!(!memory.populate_at_once(g.real(1), Write) && !memory.populate_at_once(g.real(2), Write));
-    assert!(!memory.populate_at_once(GuestReal(PAGES as u64 * UNIT), Write));
-    assert!(!memory.populate_at_once(DEVICE, Read));
+    assert!(
+        !memory.populate_at_once(g.real(1), Write, NO_ENTRY)
+            && !memory.populate_at_once(g.real(2), Write, NO_ENTRY)
+    );
+    assert!(!memory.populate_at_once(GuestReal(PAGES as u64 * UNIT), Write, NO_ENTRY));
+    assert!(!memory.populate_at_once(DEVICE, Read, NO_ENTRY));
     assert_eq!((host.free_blocks(), g.paging.charged()), (3, 1));
+}
+
+#[test]
+fn a_store_to_the_page_of_zeroes_is_done_at_once_by_its_only_entry() {
+    let (host, mut g) = (SimHost::new(4), guest());
+    g.enter(0, 0);
+    g.enter(1, 0);
+    g.enter(1, 1);
+    let index = |g: &Guest, page: usize, which: usize| g.entries[page][which].unwrap();
+    let at_once = |g: &Guest, page, by| g.memory(&host).populate_at_once(g.real(page), Write, by);
+    for page in 0..2 {
+        assert_eq!(g.access(&host, page, 0, Read, 0, 0), Got::Done(0));
+    }
+    // Another one than the entry by which it is reached, or more than that one.
+    assert!(!at_once(&g, 0, index(&g, 1, 0)) && !at_once(&g, 1, index(&g, 1, 0)));
+    assert_eq!((host.free_blocks(), g.paging.charged(), g.memory(&host).figures().unshared), (4, 0, 0));
+    assert!(at_once(&g, 0, index(&g, 0, 0)));
+    assert_eq!((g.view(0).state(), g.contents(&host, 0)), (PageState::Private, ZERO));
+    g.remove(1, 1);
+    assert_eq!(g.access(&host, 1, 0, Write, 0, 7), Got::Done(7));
+    assert_eq!((host.free_blocks(), g.paging.charged(), g.memory(&host).figures().unshared), (2, 2, 2));
+    // A page that has been copied is not one of zeroes.
+    let memory = g.memory(&host);
+    memory.snapshot(|count| g.mmu().share_all(count)).unwrap();
+    memory.drop_snapshot();
+    assert!(!at_once(&g, 1, index(&g, 1, 0)));
 }
 
 #[test]
@@ -144,13 +177,13 @@ fn what_is_not_done_at_once_changes_nothing() {
     let host = SimHost::new(4);
     let unchanged = |g: &Guest, page: usize| {
         let before = (host.free_blocks(), g.paging.charged());
-        assert!(!g.memory(&host).populate_at_once(g.real(page), Write));
+        assert!(!g.memory(&host).populate_at_once(g.real(page), Write, NO_ENTRY));
         assert_eq!((host.free_blocks(), g.paging.charged()), before);
         assert_eq!(g.view(page).state(), PageState::NotPopulated);
     };
     // The limit.
     let g = Guest::new(HpteFormat::V3_0, false, PAGES, UNIT);
-    assert!(g.memory(&host).populate_at_once(g.real(0), Write));
+    assert!(g.memory(&host).populate_at_once(g.real(0), Write, NO_ENTRY));
     unchanged(&g, 1);
     assert_eq!(g.memory(&host).touch(g.real(1), Write), Err(Error::Limit));
     // No memory but the host's own.
@@ -163,7 +196,7 @@ fn what_is_not_done_at_once_changes_nothing() {
     let (id, _) = watch(&g, &host, 0, 1, Protection::ReadOnly);
     unchanged(&g, 1);
     assert!(g.memory(&host).unregister(id));
-    assert!(g.memory(&host).populate_at_once(g.real(1), Write));
+    assert!(g.memory(&host).populate_at_once(g.real(1), Write, NO_ENTRY));
     // A snapshot keeps a list.
     let memory = g.memory(&host);
     memory.snapshot(|count| g.mmu().share_all(count)).unwrap();

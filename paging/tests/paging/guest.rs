@@ -172,7 +172,7 @@ impl Guest {
                 Triage::Escalate(escalation) => escalation,
             };
             // As real mode does.
-            let at_once = || memory.populate_at_once(real, kind);
+            let at_once = || memory.populate_at_once(real, kind, index);
             match self.mmu().resolve_or(&Sim, &escalation, kind, at_once) {
                 Resolved::Installed | Resolved::Changed => continue,
                 Resolved::NoPage => panic!("it is RAM"),
