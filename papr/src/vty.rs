@@ -1,11 +1,12 @@
 //! A virtual terminal: two bounded rings of bytes between a guest's `hvterm1` console and whoever reads it, and the
 //! sixteen-byte packing of H_PUT_TERM_CHAR and H_GET_TERM_CHAR (LoPAR, "Virtual Terminal").
 //!
-//! Owned by one holder at a time: the lock around it is the caller's. Once made, nothing here allocates, waits or panics; what does not
-//! fit is refused, and the guest is told H_BUSY and tries again.
+//! Owned by one holder at a time: the lock around it is the caller's. Once made, nothing here but [`Ring::provide`] allocates, and nothing
+//! waits or panics; what does not fit is refused, and the guest is told H_BUSY and tries again.
 
 use alloc::boxed::Box;
 use alloc::vec;
+use alloc::vec::Vec;
 
 use power::Status;
 
@@ -23,6 +24,23 @@ impl Ring {
     /// An empty one with room for `capacity` bytes, at least one.
     pub fn new(capacity: usize) -> Self {
         Ring { bytes: vec![0; capacity.max(1)].into_boxed_slice(), head: 0, len: 0 }
+    }
+
+    /// One without room for anything, which takes no memory.
+    pub fn none() -> Self {
+        Ring { bytes: Box::default(), head: 0, len: 0 }
+    }
+
+    /// Gives one that has no room memory for `capacity` bytes. Is there room?
+    pub fn provide(&mut self, capacity: usize) -> bool {
+        if self.bytes.is_empty() {
+            let mut bytes = Vec::new();
+            if bytes.try_reserve_exact(capacity).is_ok() {
+                bytes.resize(capacity, 0);
+                self.bytes = bytes.into_boxed_slice();
+            }
+        }
+        !self.bytes.is_empty()
     }
 
     /// Bytes waiting.
@@ -123,14 +141,14 @@ impl Ring {
 pub struct Vty {
     /// From the guest.
     pub output: Ring,
-    /// To the guest. Its interrupt is to be asserted while this is not empty.
+    /// To the guest: without memory until something is typed. Its interrupt is to be asserted while this is not empty.
     pub input: Ring,
 }
 
 impl Vty {
-    /// Nothing in either direction; so many bytes wait for the reader at most, and for the guest.
-    pub fn new(output: usize, input: usize) -> Self {
-        Vty { output: Ring::new(output), input: Ring::new(input) }
+    /// Nothing in either direction; so many bytes wait for the reader at most.
+    pub fn new(output: usize) -> Self {
+        Vty { output: Ring::new(output), input: Ring::none() }
     }
 
     /// H_PUT_TERM_CHAR with r5 (a length), r6 and r7 (the bytes). More than sixteen bytes is H_PARAMETER. If somebody reads
@@ -202,7 +220,7 @@ mod tests {
 
     #[test]
     fn put_is_all_or_nothing() {
-        let mut v = Vty::new(20, 4);
+        let mut v = Vty::new(20);
         let (high, low) = pack(*b"0123456789abcdef");
         assert_eq!(v.put_term_char(17, high, low, true), Status::PARAMETER);
         assert_eq!(v.put_term_char(!0, high, low, true), Status::PARAMETER);
@@ -216,7 +234,7 @@ mod tests {
 
     #[test]
     fn without_a_reader_the_oldest_gives_way() {
-        let mut v = Vty::new(20, 4);
+        let mut v = Vty::new(20);
         let (high, low) = pack(*b"0123456789abcdef");
         for _ in 0..3 {
             assert_eq!(v.put_term_char(16, high, low, false), Status::SUCCESS);
@@ -229,7 +247,9 @@ mod tests {
 
     #[test]
     fn get_takes_sixteen_and_minds_nul() {
-        let mut v = Vty::new(1, 64);
+        let mut v = Vty::new(1);
+        assert!(!v.input.push_all(b"a") && v.input.pop().is_none() && v.input.chunks() == (&[], &[]));
+        assert!(v.input.provide(64) && v.input.provide(1) && v.input.room() == 64);
         assert_eq!(v.get_term_char(), (0, 0, 0));
         assert!(v.input.push_all(b"a\r\0b"));
         assert_eq!(v.get_term_char(), (2, u64::from_be_bytes(*b"a\r\0\0\0\0\0\0"), 0));

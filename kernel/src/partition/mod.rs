@@ -26,7 +26,7 @@ use paging::Paging;
 use papr::elf::{self, RTAS_BYTES};
 use papr::rtas::{BLOB, PartitionClock};
 use papr::tree::{self, FIRST_VTY, GuestConfig, VtyConfig};
-use papr::vty::Vty;
+use papr::vty::{Ring, Vty};
 use papr::xics::{FIRST_SOURCE, Icp, Kick, Source, Xics};
 use power::regs::{Lpcr, Msr};
 use power::slb::SlbV;
@@ -240,7 +240,7 @@ impl Partition {
             residency: Residency::default(),
             gate: Gate::closed(),
             interrupt_mode: AtomicU64::new(0),
-            vty: Mutex::new(Vty::new(VTY_OUTPUT, VTY_INPUT)),
+            vty: Mutex::new(Vty::new(VTY_OUTPUT)),
             real_mode_area: Mutex::new(()),
             paging,
             nowhere: Nowhere::default(),
@@ -341,7 +341,7 @@ impl Partition {
         self.memory().discard_all();
         core.xics.reset();
         core.interrupt_mode.store(0, Ordering::SeqCst);
-        self.vty().input.clear();
+        self.vty().input = Ring::none();
         self.update_vty_interrupt();
         self.unjoined.store(0, Ordering::SeqCst);
         for vcpu in &self.vcpus {
@@ -519,7 +519,9 @@ impl Partition {
 
     /// Bytes for the guest's console; how many it had room for.
     pub fn type_in(&self, bytes: &[u8]) -> usize {
-        let n = self.vty().input.push(bytes);
+        let mut vty = self.vty();
+        let n = if vty.input.provide(VTY_INPUT) { vty.input.push(bytes) } else { 0 };
+        drop(vty);
         self.update_vty_interrupt();
         n
     }
