@@ -92,6 +92,11 @@ pub const fn addi(rt: u32, ra: u32, imm: i32) -> u32 {
     d(14, rt, ra, imm)
 }
 
+/// `addic. rt, ra, imm`: compares what comes of it with zero.
+pub const fn addic_record(rt: u32, ra: u32, imm: i32) -> u32 {
+    d(13, rt, ra, imm)
+}
+
 /// `mr ra, rs`
 pub const fn mr(ra: u32, rs: u32) -> u32 {
     x(31, rs, ra, rs, 444)
@@ -110,6 +115,11 @@ pub const fn b(offset: i32) -> u32 {
 /// `bdnz` over so many bytes, which may be negative.
 pub const fn bdnz(offset: i32) -> u32 {
     16 << 26 | 16 << 21 | (offset as u32 & 0xfffc)
+}
+
+/// `bne` over so many bytes, which may be negative.
+pub const fn bne(offset: i32) -> u32 {
+    16 << 26 | 4 << 21 | 2 << 16 | (offset as u32 & 0xfffc)
 }
 
 /// `sc lev`: 0 is a system call, 1 a hypervisor call.

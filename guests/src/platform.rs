@@ -134,8 +134,18 @@ pub fn says(word: &str) -> bool {
     bootargs().split(' ').any(|other| other == word)
 }
 
+/// Running under KVM.
+pub fn is_kvm() -> bool {
+    let node = tree().find_node("/hypervisor");
+    node.and_then(|n| n.property("compatible")).is_some_and(|p| p.value == b"linux,kvm\0")
+}
+
 /// Running under QEMU's own pseries machine, the oracle.
 pub fn is_qemu() -> bool {
+    !is_kvm() && has_qemu_marks()
+}
+
+fn has_qemu_marks() -> bool {
     tree().find_node("/").is_some_and(|n| n.property("qemu,graphic-width").is_some())
         || tree().find_node("/chosen").is_some_and(|n| n.property("qemu,graphic-width").is_some())
 }

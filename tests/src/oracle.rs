@@ -10,6 +10,9 @@ pub const ICOUNT: [&str; 4] = ["-accel", "tcg,thread=single", "-icount", "shift=
 /// QEMU's arguments for processors that run at the same time.
 pub const MTTCG: [&str; 2] = ["-accel", "tcg,thread=multi"];
 
+/// The pseries machine, as much like a partition here as it can be made.
+pub const MACHINE: &str = "pseries,ic-mode=xics,cap-hpt-max-page-size=64k,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off,usb=off";
+
 /// The ELF64 image (either byte order) as it stands in memory from real address 0, `p_paddr` counting.
 /// `None` if it is not such a file.
 pub fn flatten(elf: &[u8]) -> Option<Vec<u8>> {
@@ -47,13 +50,11 @@ pub fn flatten(elf: &[u8]) -> Option<Vec<u8>> {
 /// [`flatten`] made of the program, `elf` the program itself (QEMU wants a kernel when there is a command line; it is
 /// loaded above 4 MiB and never entered).
 pub fn qemu_args(case: &Case, machine: Machine, flat: &str, elf: &str) -> Vec<String> {
-    let max_page = if case.huge_pages { "16M" } else { "64k" };
+    let machine_type = if case.huge_pages { MACHINE.replace("=64k", "=16M") } else { MACHINE.into() };
     let pace: &[&str] = if case.mttcg { &MTTCG } else { &ICOUNT };
     let machine_args = [
         "-M",
-        &format!(
-            "pseries,ic-mode=xics,cap-hpt-max-page-size={max_page},cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off,usb=off"
-        ),
+        &machine_type,
         "-cpu",
         machine.cpu(),
         "-smp",
@@ -98,7 +99,7 @@ pub fn emulated_args(emulated: Emulated, disk: &str) -> Vec<String> {
 pub fn linux_args(case: &Case, machine: Machine, kernel: &str, initrd: &str) -> Vec<String> {
     let machine_args = [
         "-M",
-        "pseries,x-vof=on,ic-mode=xics,cap-hpt-max-page-size=64k,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off,usb=off",
+        &format!("{MACHINE},x-vof=on"),
         "-cpu",
         machine.cpu(),
         "-smp",

@@ -5,6 +5,7 @@
 //! downloaded stays in a cache, and then neither apt nor the network is used again.
 
 mod apt;
+mod host;
 mod initramfs;
 pub mod modules;
 pub mod root;
@@ -15,6 +16,7 @@ use apt::Apt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+pub use host::Host;
 pub use initramfs::{SHELL, initramfs};
 
 /// A Debian suite.

@@ -1,5 +1,6 @@
 //! `bench/history`: what all rows came to with each change that was recorded, a line each: the date, the change's subject, and
-//! `ROW=N/N/N` for powernv8, 9 and 10. Tabs are between the three.
+//! `ROW=N/N/N` for powernv8, 9 and 10. Tabs are between the three. `bench/kvm-hv` is alike: what the rows of the guest came to on
+//! KVM-HV, and of which versions that is; `-` is what could not be measured.
 
 use super::Measured;
 use crate::{Failure, shell};
@@ -12,7 +13,7 @@ use tests::Machine;
 use tests::budgets::BUDGETS;
 
 /// A row's name, and its values.
-type Row = (String, [u64; 3]);
+type Row = (String, [Option<u64>; 3]);
 
 /// A recorded change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,16 +26,17 @@ pub struct Line {
 impl Line {
     /// What a row was on a machine.
     pub fn value(&self, row: &str, machine: Machine) -> Option<u64> {
-        self.rows.iter().find(|(name, _)| name == row).map(|(_, values)| values[machine as usize])
+        self.rows.iter().find(|(name, _)| name == row).and_then(|(_, values)| values[machine as usize])
     }
 }
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}\t{}\t", self.date, self.subject)?;
-        for (n, (row, [eight, nine, ten])) in self.rows.iter().enumerate() {
+        let word = |value: Option<u64>| value.map_or_else(|| "-".into(), |value| value.to_string());
+        for (n, (row, values)) in self.rows.iter().enumerate() {
             let gap = if n == 0 { "" } else { " " };
-            write!(f, "{gap}{row}={eight}/{nine}/{ten}")?;
+            write!(f, "{gap}{row}={}", values.map(word).join("/"))?;
         }
         Ok(())
     }
@@ -54,26 +56,34 @@ impl FromStr for Line {
 
 fn row(word: &str) -> Option<Row> {
     let (name, values) = word.split_once('=')?;
-    let values: Option<Vec<u64>> = values.split('/').map(|value| value.parse().ok()).collect();
+    let value = |word: &str| if word == "-" { Some(None) } else { word.parse().ok().map(Some) };
+    let values: Option<Vec<Option<u64>>> = values.split('/').map(value).collect();
     Some((name.into(), values?.try_into().ok()?))
 }
 
-/// The rows that were measured on all machines, in their order.
+/// The rows that were measured, in their order.
 pub fn values(measured: &Measured) -> Vec<Row> {
-    let all = |budget: &tests::budgets::Budget| {
-        let [Some(eight), Some(nine), Some(ten)] = *measured.get(budget.row)? else { return None };
-        Some((budget.row.into(), [eight, nine, ten]))
-    };
-    BUDGETS.iter().filter_map(all).collect()
+    BUDGETS.iter().filter_map(|budget| Some((budget.row.into(), *measured.get(budget.row)?))).collect()
 }
 
-fn path() -> PathBuf {
-    shell::root().join("bench/history")
+/// What a recorded change came to.
+pub fn measured(line: &Line) -> Measured {
+    let row = |name: &str| BUDGETS.iter().find(|budget| budget.row == name).map(|budget| budget.row);
+    line.rows.iter().filter_map(|(name, values)| Some((row(name)?, *values))).collect()
+}
+
+/// The file of what is measured here.
+pub const OURS: &str = "history";
+/// And on KVM-HV.
+pub const KVM_HV: &str = "kvm-hv";
+
+fn path(file: &str) -> PathBuf {
+    shell::root().join("bench").join(file)
 }
 
 /// All of it, oldest first; nothing if there is no such file.
-pub fn read() -> Result<Vec<Line>, Failure> {
-    let path = path();
+pub fn read(file: &str) -> Result<Vec<Line>, Failure> {
+    let path = path(file);
     if !path.exists() {
         return Ok(Vec::new());
     }
@@ -87,8 +97,8 @@ fn parse(text: &str) -> Result<Vec<Line>, (usize, String)> {
 }
 
 /// Adds a line.
-pub fn append(line: &Line) -> Result<(), Failure> {
-    let path = path();
+pub fn append(file: &str, line: &Line) -> Result<(), Failure> {
+    let path = path(file);
     let cannot = |error| Failure::new(format!("{}: cannot write it: {error}", path.display()));
     let mut file = OpenOptions::new().append(true).create(true).open(&path).map_err(cannot)?;
     writeln!(file, "{line}").map_err(cannot)
@@ -99,22 +109,30 @@ mod test {
     use super::*;
 
     #[test]
-    fn the_file_is_good() {
-        let lines = read().unwrap_or_else(|failure| panic!("{failure}"));
-        let last = lines.last().expect("a line");
+    fn the_files_are_good() {
+        let [ours, theirs] =
+            [OURS, KVM_HV].map(|file| read(file).unwrap_or_else(|failure| panic!("{failure}")));
+        let last = ours.last().expect("a line");
         assert_eq!(last.rows.len(), BUDGETS.len(), "a row was added or dropped, and not recorded");
-        for line in &lines {
+        assert!(
+            last.rows.iter().all(|(_, values)| values.iter().all(Option::is_some)),
+            "not on all machines"
+        );
+        let last = theirs.last().expect("a line");
+        assert_eq!(measured(last).len(), last.rows.len(), "a row is gone that KVM-HV was asked for");
+        for line in ours.iter().chain(&theirs) {
             assert!(line.date.len() == 10 && !line.subject.is_empty(), "{line}");
         }
     }
 
     #[test]
     fn lines_are_read_as_they_are_written() {
-        let rows = vec![("a".into(), [1, 2, 3]), ("b_c".into(), [0, u64::MAX, 7])];
+        let rows = vec![("a".into(), [1, 2, 3].map(Some)), ("b_c".into(), [None, Some(u64::MAX), Some(7)])];
         let line = Line { date: "2026-01-31".into(), subject: "Do it: all".into(), rows };
-        assert_eq!(line.to_string(), "2026-01-31\tDo it: all\ta=1/2/3 b_c=0/18446744073709551615/7");
+        assert_eq!(line.to_string(), "2026-01-31\tDo it: all\ta=1/2/3 b_c=-/18446744073709551615/7");
         assert_eq!(line.to_string().parse(), Ok(line.clone()));
         assert_eq!(line.value("b_c", Machine::PowerNv10), Some(7));
+        assert_eq!(line.value("b_c", Machine::PowerNv8), None);
         assert_eq!(line.value("c", Machine::PowerNv8), None);
         for (wrong, at) in [("x", 1), ("d\ts\ta=1/2/3\nd\ts\ta=1/2", 2), ("d\ts\ta=1/2/x", 1), ("", 0)] {
             assert_eq!(parse(wrong).map_or_else(|(line, _)| line, |lines| lines.len()), at, "{wrong}");

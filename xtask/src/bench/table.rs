@@ -41,6 +41,11 @@ fn kvm(budget: &Budget, machine: Machine) -> Option<u64> {
     budget.kvm.map(|values| values[machine as usize])
 }
 
+/// The same, of this very guest.
+fn again(kvm: &Measured, budget: &Budget, machine: Machine) -> Option<u64> {
+    kvm.get(budget.row)?[machine as usize]
+}
+
 /// What is to be said of a row.
 fn remark(budget: &Budget, value: u64) -> String {
     let over = budget.budget.is_some_and(|most| value > most);
@@ -55,20 +60,28 @@ fn remark(budget: &Budget, value: u64) -> String {
 }
 
 /// A table for each machine.
-pub fn text(machines: &[Machine], rows: &[&Budget], measured: &Measured, last: Option<&Line>) -> String {
+pub fn text(
+    machines: &[Machine],
+    rows: &[&Budget],
+    measured: &Measured,
+    kvm_hv: &Measured,
+    last: Option<&Line>,
+) -> String {
     let mut text = String::new();
     for &machine in machines {
-        let head = ["row", "operation", "ours", "KVM-HV", "ratio", "budget", "was", ""].map(String::from);
+        let head = ["row", "operation", "ours", "KVM-HV", "same guest", "ratio", "budget", "was", ""]
+            .map(String::from);
         let mut lines = vec![head];
         for budget in rows {
             let Some(value) = measured[budget.row][machine as usize] else { continue };
-            let (unit, theirs) = (budget.unit, kvm(budget, machine));
+            let (unit, theirs, same) = (budget.unit, kvm(budget, machine), again(kvm_hv, budget, machine));
             lines.push([
                 budget.row.into(),
                 budget.operation.into(),
                 shown(unit, value),
                 optional(unit, theirs),
-                ratio(theirs, value),
+                optional(unit, same),
+                ratio(same.or(theirs), value),
                 optional(unit, budget.budget),
                 optional(unit, last.and_then(|line| line.value(budget.row, machine))),
                 remark(budget, value),
@@ -82,15 +95,18 @@ pub fn text(machines: &[Machine], rows: &[&Budget], measured: &Measured, last: O
     text
 }
 
+const COLUMNS: usize = 9;
+const LAST: usize = COLUMNS - 1;
+
 /// Words on the left, numbers on the right.
-fn aligned(text: &mut String, lines: &[[String; 8]]) {
+fn aligned(text: &mut String, lines: &[[String; COLUMNS]]) {
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..8).map(width).collect();
+    let widths: Vec<usize> = (0..COLUMNS).map(width).collect();
     for line in lines {
         let mut cells = String::new();
         for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
             let _ = match column {
-                0 | 1 | 7 => write!(cells, "{cell:<width$}  "),
+                0 | 1 | LAST => write!(cells, "{cell:<width$}  "),
                 _ => write!(cells, "{cell:>width$}  "),
             };
         }
@@ -99,7 +115,7 @@ fn aligned(text: &mut String, lines: &[[String; 8]]) {
 }
 
 /// One object a line.
-pub fn json(rows: &[&Budget], measured: &Measured, last: Option<&Line>) -> String {
+pub fn json(rows: &[&Budget], measured: &Measured, kvm_hv: &Measured, last: Option<&Line>) -> String {
     let number = |value: Option<u64>| value.map_or_else(|| "null".into(), |value| value.to_string());
     let mut text = String::new();
     for &machine in Machine::ALL {
@@ -112,10 +128,11 @@ pub fn json(rows: &[&Budget], measured: &Measured, last: Option<&Line>) -> Strin
             };
             let _ = writeln!(
                 text,
-                "{{\"machine\":\"{}\",\"row\":\"{}\",\"unit\":\"{unit}\",\"value\":{value},\"kvm\":{},\"budget\":{},\"limit\":{},\"was\":{},\"over\":{}}}",
+                "{{\"machine\":\"{}\",\"row\":\"{}\",\"unit\":\"{unit}\",\"value\":{value},\"kvm\":{},\"kvm_same_guest\":{},\"budget\":{},\"limit\":{},\"was\":{},\"over\":{}}}",
                 machine.name(),
                 budget.row,
                 number(kvm(budget, machine)),
+                number(again(kvm_hv, budget, machine)),
                 number(budget.budget),
                 number(budget.most()),
                 number(last.and_then(|line| line.value(budget.row, machine))),
@@ -126,15 +143,18 @@ pub fn json(rows: &[&Budget], measured: &Measured, last: Option<&Line>) -> Strin
     text
 }
 
-/// One table of all machines, with KVM-HV's figures for powernv9.
-pub fn markdown(rows: &[&Budget], measured: &Measured) -> String {
+/// One table of all machines, with KVM-HV's figures: of the same guest, or else of what the budgets were set by.
+pub fn markdown(rows: &[&Budget], measured: &Measured, kvm_hv: &Measured) -> String {
     let mut text =
-        String::from("| operation | powernv8 | powernv9 | powernv10 | budget | KVM-HV, powernv9 |\n");
+        String::from("| operation | powernv8 | powernv9 | powernv10 | budget | KVM-HV, powernv8, 9, 10 |\n");
     text.push_str("|---|---|---|---|---|---|\n");
     for budget in rows {
         let [eight, nine, ten] = measured[budget.row].map(|value| optional(budget.unit, value));
         let most = optional(budget.unit, budget.budget);
-        let theirs = optional(budget.unit, kvm(budget, Machine::PowerNv9));
+        let theirs = |&machine| again(kvm_hv, budget, machine).or(kvm(budget, machine));
+        let theirs: Vec<_> =
+            Machine::ALL.iter().filter_map(theirs).map(|value| shown(budget.unit, value)).collect();
+        let theirs = if theirs.is_empty() { "-".into() } else { theirs.join(", ") };
         let _ = writeln!(text, "| {} | {eight} | {nine} | {ten} | {most} | {theirs} |", budget.operation);
     }
     text
@@ -168,12 +188,13 @@ mod test {
     #[test]
     fn a_table_and_its_remarks() {
         let last = "2026-01-31\tBegin\th_thing=1/2/3".parse().unwrap();
-        let table = text(&[Machine::PowerNv9], &[&ROW], &measured(80), Some(&last));
+        let kvm = Measured::from([("h_thing", [None, Some(4400), None])]);
+        let table = text(&[Machine::PowerNv9], &[&ROW], &measured(80), &kvm, Some(&last));
         assert_eq!(
             table,
             "powernv9\n\
-             row      operation  ours  KVM-HV  ratio  budget  was\n\
-             h_thing  H_THING      80   4,000   50.0     100    2\n\n"
+             row      operation  ours  KVM-HV  same guest  ratio  budget  was\n\
+             h_thing  H_THING      80   4,000       4,400   55.0     100    2\n\n"
         );
         let of = |limit, value| remark(&Budget { limit, ..ROW }, value);
         assert_eq!(of(Limit::Budget, 100), "");
@@ -188,10 +209,11 @@ mod test {
     #[test]
     fn for_programs() {
         assert_eq!(
-            json(&[&ROW], &measured(103), None),
-            "{\"machine\":\"powernv9\",\"row\":\"h_thing\",\"unit\":\"instructions\",\"value\":103,\"kvm\":4000,\"budget\":100,\
+            json(&[&ROW], &measured(103), &Measured::new(), None),
+            "{\"machine\":\"powernv9\",\"row\":\"h_thing\",\"unit\":\"instructions\",\"value\":103,\"kvm\":4000,\"kvm_same_guest\":null,\"budget\":100,\
              \"limit\":100,\"was\":null,\"over\":true}\n"
         );
-        assert!(markdown(&[&ROW], &measured(103)).ends_with("| H_THING | - | 103 | - | 100 | 4,000 |\n"));
+        let table = markdown(&[&ROW], &measured(103), &Measured::new());
+        assert!(table.ends_with("| H_THING | - | 103 | - | 100 | 1,000, 4,000, 5,000 |\n"));
     }
 }

@@ -40,6 +40,8 @@ impl Apt {
         for name in ["lists/partial", "cache/archives/partial", "empty"] {
             make_dir(dir.join(name))?;
         }
+        // Nothing is installed. What apt locks stands beside this file.
+        write(&dir.join("status"), b"")?;
         let mirror = mirror()?;
         let sources = dir.join("sources.list");
         write(
@@ -55,7 +57,7 @@ impl Apt {
             ("APT::Get::List-Cleanup", "false".into()),
             ("Dir::State", at("empty")),
             ("Dir::State::Lists", at("lists")),
-            ("Dir::State::status", "/dev/null".into()),
+            ("Dir::State::status", at("status")),
             ("Dir::Cache", at("cache")),
             ("Dir::Etc::SourceList", sources.display().to_string()),
             ("Dir::Etc::SourceParts", "/dev/null".into()),

@@ -32,6 +32,7 @@ fn run(t: &mut Report) {
     let under = match identity() {
         Some(_) => "partita",
         None if platform::is_qemu() => "qemu",
+        None if platform::is_kvm() => "kvm",
         None => "another hypervisor",
     };
     println!("@ processor {} under {under}", generation().name());
