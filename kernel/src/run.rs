@@ -32,6 +32,9 @@ use crate::{cpus, epitaph, host_interrupts, idle, log, merge, percpu, terminal, 
 /// but may also still hold a lock that the other one will want.
 const HURRY: u64 = 25_600;
 
+/// In the place of a slot: interrupts are held back until then.
+const INTERRUPTS: usize = usize::MAX;
+
 /// What is known of each CPU from outside.
 pub struct Account {
     /// The vCPU that it runs or ran last.
@@ -141,8 +144,10 @@ impl Cpu {
     #[inline(never)] // it would bring its registers to be saved along
     fn take_in(&mut self, own: &HostCpu, running: Option<&Partition>) -> Received {
         let mut received = Received { any: own.look.swap(false, Ordering::SeqCst), kin: None };
-        if received.any {
-            host_interrupts::serve(self.number);
+        if received.any
+            && let Some(at) = host_interrupts::serve(self.number)
+        {
+            self.sleepers.push((at, INTERRUPTS));
         }
         while let Some(slot) = own.mailbox.take() {
             let Some(task) = partitions::task(slot) else { continue };
@@ -155,6 +160,10 @@ impl Cpu {
         let now = timebase();
         while let Some(at) = self.sleepers.iter().position(|(expires, _)| *expires <= now) {
             let (expires, slot) = self.sleepers.swap_remove(at);
+            if slot == INTERRUPTS {
+                host_interrupts::release(self.number);
+                continue;
+            }
             let Some(task) = partitions::task(slot) else { continue };
             let vcpu = &task.partition.vcpus[task.server];
             // It may have been woken since, and sleep again until another time.

@@ -24,6 +24,8 @@ struct Machine {
     memory: RefCell<HashMap<u64, u8>>,
     messages: RefCell<Vec<u32>>,
     lines: RefCell<Vec<(u32, bool)>>,
+    /// The DMA windows, as they were told: pages' size, and entries by page.
+    windows: RefCell<[Option<(u32, HashMap<u64, u64>)>; 2]>,
 }
 
 impl Host for Machine {
@@ -36,6 +38,16 @@ impl Host for Machine {
     fn write(&self, real: u64, from: &[u8]) -> Result<(), DmaError> {
         self.memory.borrow_mut().extend((real..).zip(from.iter().copied()));
         Ok(())
+    }
+
+    fn window(&self, window: usize, shape: Option<(u32, u64)>) -> bool {
+        self.windows.borrow_mut()[window] = shape.map(|(shift, _)| (shift, HashMap::new()));
+        true
+    }
+
+    fn map(&self, window: usize, page: u64, entries: &mut dyn Iterator<Item = u64>) {
+        let mut windows = self.windows.borrow_mut();
+        windows[window].as_mut().unwrap().1.extend((page..).zip(entries));
     }
 
     fn message(&self, source: u32) {
@@ -450,4 +462,29 @@ proptest! {
         }
         let _ = b.copy().map(|mut copy| copy.reset(&m));
     }
+}
+
+/// Functions that reach memory by themselves are told what the others find.
+#[test]
+fn windows_are_told() {
+    let (mut b, m) = bridge(true);
+    let of = |m: &Machine, n: usize| m.windows.borrow()[n].clone();
+    b.reset(&m);
+    assert_eq!((of(&m, 0), of(&m, 1)), (Some((12, HashMap::new())), None));
+    assert_eq!(b.put(WINDOW.into(), 0x5000, &[0x7_0003, 0x9_0001], &m), Ok(()));
+    assert_eq!(of(&m, 0).unwrap().1, HashMap::from([(5, 0x7_0003), (6, 0x9_0001)]));
+    assert_eq!(b.stuff(WINDOW.into(), 0x6000, 0, 2, &m), Ok(()));
+    assert_eq!(of(&m, 0).unwrap().1, HashMap::from([(5, 0x7_0003), (6, 0), (7, 0)]));
+    // What is refused changes nothing.
+    assert_eq!(b.put(WINDOW.into(), 1 << WINDOW_SHIFT, &[3], &m), Err(Error::Parameter));
+    assert_eq!(b.put(WINDOW.into(), 0x5000, &[1 << 40 | 3], &m), Err(Error::Parameter));
+    assert_eq!(of(&m, 0).unwrap().1[&5], 0x7_0003);
+    let [high, low] = UNIT_CELLS;
+    assert_eq!(b.rtas(Service::CreateDmaWindow, &[0, high, low, 16, 20], &m).0, 0);
+    assert_eq!(b.put(SECOND_WINDOW.into(), SECOND_WINDOW_BASE + 0x2_0000, &[0x4_0003], &m), Ok(()));
+    assert_eq!(of(&m, 1), Some((16, HashMap::from([(2, 0x4_0003)]))));
+    assert_eq!(b.rtas(Service::RemoveDmaWindow, &[SECOND_WINDOW], &m).0, 0);
+    assert_eq!(of(&m, 1), None);
+    b.reset(&m);
+    assert_eq!(of(&m, 0), Some((12, HashMap::new())));
 }

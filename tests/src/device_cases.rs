@@ -41,6 +41,34 @@ kernel = \"edu\"
 [[partition.device]]
 pci = \"0000:01:00.0\"
 ";
+/// Two of these at the same time, and one that lives on until both have been heard.
+const TWO: &str = "\
+[[partition]]
+name = \"y\"
+memory = \"32M\"
+kernel = \"states\"
+cmdline = \"name=y\"
+
+[[partition]]
+name = \"one\"
+memory = \"48M\"
+kernel = \"dma\"
+[[partition.device]]
+pci = \"0000:01:00.0\"
+
+[[partition]]
+name = \"two\"
+memory = \"48M\"
+kernel = \"dma\"
+[[partition.device]]
+pci = \"0001:01:00.0\"
+";
+const TWO_FILES: &[(&str, PackedFile)] = &[
+    ("dma", PackedFile::Guest { bin: "dma", endian: Endian::Little }),
+    ("states", PackedFile::Guest { bin: "states", endian: Endian::Little }),
+];
+const TWO_EDU: &[&str] =
+    &["edu,bus=pcie.0,dma_mask=0xffffffffffffffff", "edu,bus=pcie.1,dma_mask=0xffffffffffffffff"];
 /// It reaches any address that it is told.
 const EDU_WIDE: &[&str] = &["edu,bus=pcie.0,dma_mask=0xffffffffffffffff"];
 const RESET: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "flr", endian: Endian::Little })];
@@ -179,6 +207,10 @@ fn twice(t: &Transcript) -> Result<(), String> {
     all_ended(t, 1)
 }
 
+fn two(t: &Transcript) -> Result<(), String> {
+    all_ended(t, 3)
+}
+
 fn three(t: &Transcript) -> Result<(), String> {
     all_ended(t, 4)
 }
@@ -200,11 +232,19 @@ pub(crate) fn all_ended(t: &Transcript, count: usize) -> Result<(), String> {
     }
 }
 
-/// The same table defined again would have a device that a partition has; when that one is undefined, it gets it.
+/// A partition with a device is neither copied nor kept. The same table defined again would have a device that a partition has; when that
+/// one is undefined, it gets it.
 fn taken(t: &Transcript) -> Result<(), String> {
+    const REFUSED: &str = "guest has a device that reaches its memory: that can neither be copied nor kept";
     in_order(
         t,
-        &["device 0000:01:00.0: another partition has it", "@ check identification ok", "@ done passed"],
+        &[
+            REFUSED,
+            REFUSED,
+            "device 0000:01:00.0: another partition has it",
+            "@ check identification ok",
+            "@ done passed",
+        ],
     )?;
     all_ended(t, 2)
 }
@@ -216,6 +256,17 @@ pub fn cases() -> Vec<Case> {
         case("device-be", ONE, BIG, EDU),
         case("device-dma", REACHED, DMA, EDU_WIDE),
         case("device-dma-be", REACHED, DMA_BIG, EDU_WIDE),
+        Case {
+            judge: two,
+            smp: (2, 1),
+            mttcg: true,
+            script: vec![
+                Step { expect: "@ ready y", send: "\x1dconsole one\n" },
+                Step { expect: "@ done ", send: "\x1dconsole two\n" },
+                Step { expect: "@ done ", send: "\x1dconsole y\nq" },
+            ],
+            ..case("device-dma-two", TWO, TWO_FILES, TWO_EDU)
+        },
         case("device-huge", HUGE, LITTLE, EDU),
         Case { judge: twice, ..case("device-reset", ONE, RESET, &["nvme,serial=x,bus=pcie.0"]) },
         Case {
@@ -244,6 +295,10 @@ pub fn cases() -> Vec<Case> {
             script: vec![
                 Step {
                     expect: "partita> ",
+                    send: "start guest\nclone guest copy\nsnapshot guest\nstop guest\n",
+                },
+                Step {
+                    expect: "guest stopped",
                     send: "define guest other\nundefine guest\ndefine guest other\nstart other\n",
                 },
                 Step { expect: "partition other switched itself off", send: "console other\n" },

@@ -167,6 +167,17 @@ fn interrupts(t: &mut Report, source: u32) {
     store(register::END, 0x30);
     status(Hcall::EOI, &[second.unwrap_or(0)]);
     t.equal("quiet-again", hcall(Hcall::XIRR, &[]).r4(), 0xff00_0000);
+    // Far more than anybody could take. There is an end to it, and after it all is as before.
+    for _ in 0..1000 {
+        store(register::RAISE, 2);
+    }
+    let mut left = 0;
+    while let Some(xirr) = wait() {
+        left += 1;
+        status(Hcall::EOI, &[xirr]);
+    }
+    t.within("storm-over", left, 1, 4);
+    store(register::END, 2);
     // Often, without looking at the clock.
     for _ in 0..20 {
         store(register::RAISE, 1);

@@ -18,7 +18,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use fdt::Fdt;
 use power::CpuFeatures;
 use realmode::host::{self, CPUS};
+use realmode::instructions::timebase;
+use sched::MAX_CPUS;
 
+use crate::partition::TIMEBASE_HZ;
 use crate::sync::{Lock, Rank};
 use crate::{cpus, log, opal};
 
@@ -48,6 +51,23 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// How many interrupts a CPU serves before it sees to other things.
 const AT_ONCE: usize = 32;
+/// And how many in a period, 1 ms: what comes beyond is not ended at its source before the period is over, and so comes again then. A guest
+/// whose device interrupts without end leaves others most of the CPU.
+const AT_MOST: u32 = 100;
+const PERIOD: u64 = TIMEBASE_HZ / 1000;
+
+/// What a CPU has served lately.
+struct Lately {
+    /// When the period began.
+    since: u64,
+    /// How many interrupts there were in it.
+    count: u32,
+    /// Those that are to be ended when it is over.
+    held: Vec<(u32, Origin)>,
+}
+
+static LATELY: [Lock<Lately>; MAX_CPUS] =
+    [const { Lock::new(Rank::Interrupts, Lately { since: 0, count: 0, held: Vec::new() }) }; MAX_CPUS];
 
 /// Finds the controllers of all CPUs and sets the one of this CPU; false if there is none that is known.
 pub fn init(tree: &Fdt<'_>, features: &CpuFeatures) -> bool {
@@ -114,28 +134,55 @@ pub fn look(own: usize) {
     }
 }
 
-/// Serves what this CPU has been interrupted for.
-pub fn serve(own: usize) {
+/// Serves what this CPU has been interrupted for. When it has to [`release`] something.
+pub fn serve(own: usize) -> Option<u64> {
+    let before = LATELY[own].lock().held.len();
     if xive::is_there() {
-        xive::serve(own, handle);
+        xive::serve(own, |source| handle(own, source));
     } else {
-        icp::serve(own, handle);
+        icp::serve(own, |source| handle(own, source));
+    }
+    let lately = LATELY[own].lock();
+    (before == 0 && !lately.held.is_empty()).then_some(lately.since + PERIOD)
+}
+
+/// The period is over.
+pub fn release(own: usize) {
+    let held = core::mem::take(&mut LATELY[own].lock().held);
+    for (source, origin) in held {
+        end(source, origin);
     }
 }
 
 /// One interrupt: its handler, and its end where it comes from.
-fn handle(source: u32) {
+fn handle(own: usize, source: u32) {
     let lines = LINES.lock();
     let line = lines.iter().find(|line| line.source == source);
     let (origin, handler) = (line.map(|line| line.origin), line.and_then(|line| line.handler.clone()));
     drop(lines);
     let Some(handler) = handler else { return switch_off(source, origin) };
     handler();
+    let Some(origin) = origin else { return };
+    let now = timebase();
+    let mut lately = LATELY[own].lock();
+    if now - lately.since > PERIOD {
+        (lately.since, lately.count) = (now, 0);
+    }
+    lately.count += 1;
+    if lately.count > AT_MOST {
+        lately.held.push((source, origin));
+        return;
+    }
+    drop(lately);
+    end(source, origin);
+}
+
+/// Ends an interrupt where it comes from: another one counts from then on.
+fn end(source: u32, origin: Origin) {
     match origin {
-        Some(Origin::Bridge(bridge)) => {
+        Origin::Bridge(bridge) => {
             let _ = opal::pci_msi_eoi(bridge, source);
         }
-        Some(Origin::Xive(state)) => state.end(),
-        None => {}
+        Origin::Xive(state) => state.end(),
     }
 }
