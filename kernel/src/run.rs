@@ -107,7 +107,7 @@ impl Cpu {
             if self.number == cpus::boot() {
                 terminal::service();
             }
-            work::serve();
+            let _ = work::serve(None);
             if let Next::Run(entry, until) = schedule::next(self.number) {
                 self.stay(entry, until);
                 continue;
@@ -346,7 +346,10 @@ impl Cpu {
             if self.number == cpus::boot() {
                 terminal::service();
             }
-            work::serve();
+            match work::serve(Some(partition)) {
+                0 => {}
+                others => schedule::excuse(self.number, others),
+            }
             if let Some(server) = received.kin {
                 until = until.min(timebase() + HURRY);
                 heir = Some(server);
@@ -407,6 +410,7 @@ impl Cpu {
         let partition = &task.partition;
         let vcpu = &partition.vcpus[task.server];
         let presence = partition.presence(vcpu);
+        partition.pay(task.server);
         entry.vtime = vcpu.vtime.load(Ordering::Relaxed);
         match leave {
             Leave::Preempted | Leave::Handover(_) => {

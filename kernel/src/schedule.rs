@@ -138,6 +138,11 @@ fn note(entry: &Entry<Task>) {
     entry.task.partition.vcpus[entry.task.server].vtime.store(entry.vtime, Ordering::Relaxed);
 }
 
+/// The CPU's task has not had it for so many ticks of its stay: it is not charged for them.
+pub fn excuse(cpu: usize, ticks: u64) {
+    own(cpu).queue.lock().excuse(cpu, ticks);
+}
+
 /// Should what the CPU runs give way before its time is up?
 pub fn give_way(cpu: usize) -> bool {
     own(cpu).queue.lock().give_way(cpu, timebase())

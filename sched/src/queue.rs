@@ -240,6 +240,13 @@ impl<T> Queue<T> {
         }
     }
 
+    /// What runs on a CPU has not had it for so many ticks since the last time it was charged: somebody else was served meanwhile.
+    pub fn excuse(&mut self, cpu: usize, ticks: u64) {
+        if let Some(run) = self.running.iter_mut().find(|run| run.cpu == cpu) {
+            run.since = run.since.saturating_add(ticks);
+        }
+    }
+
     /// Should what runs on a CPU leave before its time is up? For a task that has come since and is well behind it in virtual time, or because
     /// another group's turn has come.
     pub fn give_way(&self, cpu: usize, now: u64) -> bool {

@@ -5,10 +5,11 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use phb::Doorbell;
 use power::Lpid;
+use realmode::instructions::timebase;
 
 use super::bus::Owner;
 use crate::mmu::LPIDS;
-use crate::partition::TIMEBASE_HZ;
+use crate::partition::{Partition, TIMEBASE_HZ};
 use crate::partitions;
 
 /// A bit for each partition, by LPID.
@@ -60,20 +61,28 @@ pub fn is_waiting() -> bool {
     SUMMARY.load(Ordering::Relaxed) != 0
 }
 
-/// Lets devices that have something to do work, some of them, for a while.
+/// Lets devices that have something to do work, some of them, for a while. Whoever runs on this CPU pays for its own partition's; other
+/// partitions owe the time that theirs took. The answer is how much that was, in ticks.
 #[inline(always)]
-pub fn serve() {
-    if is_waiting() {
-        some_turns();
-    }
+pub fn serve(running: Option<&Partition>) -> u64 {
+    if is_waiting() { some_turns(running) } else { 0 }
 }
 
 #[inline(never)]
-fn some_turns() {
+fn some_turns(running: Option<&Partition>) -> u64 {
+    let mut others = 0;
     for _ in 0..TURNS {
-        let Some(lpid) = take() else { return };
-        turn(lpid);
+        let Some(lpid) = take() else { break };
+        let Some(partition) = partitions::of(lpid) else { continue };
+        let began = timebase();
+        turn(&partition);
+        if running.is_none_or(|running| !core::ptr::eq(running, &*partition)) {
+            let took = timebase() - began;
+            partition.owe(took);
+            others += took;
+        }
     }
+    others
 }
 
 /// Takes the next bit that is set.
@@ -117,8 +126,7 @@ fn take() -> Option<Lpid> {
 }
 
 /// One turn of a partition's devices.
-fn turn(lpid: Lpid) {
-    let Some(partition) = partitions::of(lpid) else { return };
+fn turn(partition: &Partition) {
     let Some(devices) = &partition.pci else { return };
     let mut bridge = devices.bridge.lock();
     // Closed by whoever is about to have it stand still: he takes the lock after this look. It is rung for when it goes on.
@@ -126,7 +134,7 @@ fn turn(lpid: Lpid) {
         return;
     }
     let rung = devices.bell.rung.swap(false, Ordering::SeqCst);
-    if bridge.work(rung, &Owner(&partition)) {
+    if bridge.work(rung, &Owner(partition)) {
         devices.bell.more();
     }
 }

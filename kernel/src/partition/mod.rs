@@ -102,6 +102,8 @@ pub struct Partition {
     /// What its definition has taken of the host's memory beside its page table, in bytes. If others have been given memory at that
     /// very time, theirs is in it.
     pub overhead: AtomicU64,
+    /// Ticks that CPUs have spent on its devices, and no vCPU has been charged for.
+    owed: AtomicU64,
     /// How many are started and not joined.
     pub unjoined: AtomicUsize,
     /// What it does.
@@ -261,6 +263,7 @@ impl Partition {
             clock: Lock::new(Rank::Partition, PartitionClock::default()),
             bytes,
             overhead: AtomicU64::new(0),
+            owed: AtomicU64::new(0),
             unjoined: AtomicUsize::new(0),
             life: Lock::new(Rank::Life, Life::new()),
             traced: AtomicBool::new(true),
@@ -313,6 +316,18 @@ impl Partition {
     /// Its weight in the run queues.
     pub fn weight(&self) -> u32 {
         self.table.weight
+    }
+
+    /// A CPU has done something on its behalf for so many ticks, in nobody's name: the next of its vCPUs that leaves a CPU is charged.
+    pub fn owe(&self, ticks: u64) {
+        self.owed.fetch_add(ticks, Ordering::Relaxed);
+    }
+
+    /// Charges a vCPU, which has just been charged for its stay, for what the partition owes.
+    pub fn pay(&self, server: usize) {
+        if self.owed.load(Ordering::Relaxed) != 0 {
+            self.charge(server, self.owed.swap(0, Ordering::Relaxed));
+        }
     }
 
     /// Charges a vCPU that is parked for what a CPU has done on its behalf, in ticks of the timebase.

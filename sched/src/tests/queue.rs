@@ -50,6 +50,23 @@ fn virtual_time_goes_by_weight() {
 }
 
 #[test]
+fn nobody_pays_for_what_others_were_served() {
+    let mut queue = queue();
+    queue.enqueue(task(0, 7, 0), Arrival::New, 100);
+    let (mut entry, _) = run(&mut queue, 100);
+    queue.excuse(0, 30);
+    queue.excuse(1, 1000);
+    queue.leave(0, &mut entry, 150);
+    assert_eq!(entry.vtime, 20);
+    queue.excuse(0, 30);
+    queue.enqueue(entry, Arrival::Preempted, 150);
+    let (mut entry, _) = run(&mut queue, 150);
+    queue.excuse(0, 500);
+    queue.leave(0, &mut entry, 160);
+    assert_eq!(entry.vtime, 20, "time does not go back");
+}
+
+#[test]
 fn slices_are_shorter_the_more_there_are() {
     for (tasks, slice) in [(1, 10 * MS), (2, 10 * MS), (4, 5 * MS), (8, 5 * MS / 2), (20, MS), (40, MS)] {
         let mut queue = queue();
