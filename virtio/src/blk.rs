@@ -55,6 +55,8 @@ pub struct Blk {
     /// The tokens of these, as bits, and of those among them that wait until the disk is busy no more.
     taken: u32,
     waiting: u32,
+    /// The driver does not flush: what it writes is to last when it hears of it.
+    writes_through: bool,
 }
 
 const _: () = assert!(MOST_OUT == u32::BITS as usize);
@@ -62,7 +64,7 @@ const _: () = assert!(MOST_OUT == u32::BITS as usize);
 impl Blk {
     /// A device over a disk.
     pub fn new(disk: Box<dyn Disk>) -> Blk {
-        Blk { disk, out: alloc::vec![None; MOST_OUT], taken: 0, waiting: 0 }
+        Blk { disk, out: alloc::vec![None; MOST_OUT], taken: 0, waiting: 0, writes_through: false }
     }
 
     /// Goes on with requests of which the disk has finished a piece, or for which it was busy. False if it still is.
@@ -116,7 +118,7 @@ impl Blk {
             Ok(None) => return answer(Ok(()), chain, queue, bus).map(|()| (bytes, true)),
             Err(failure) => return answer(Err(failure), chain, queue, bus).map(|()| (bytes, true)),
         };
-        let mut request = Request::new(chain, operation);
+        let mut request = Request::new(chain, operation, self.writes_through);
         let start = carry_out(&mut *self.disk, token, &mut request, bus);
         if let Start::Done(result) = start {
             return answer(result, request.chain, queue, bus).map(|()| (bytes, true));
@@ -181,7 +183,9 @@ impl Device for Blk {
 
     fn config_write(&mut self, _: usize, _: &[u8]) {}
 
-    fn start(&mut self, _: u64) {}
+    fn start(&mut self, features: u64) {
+        self.writes_through = features & feature::FLUSH == 0;
+    }
 
     fn reset(&mut self) {
         self.disk.forget();
@@ -223,7 +227,6 @@ impl Device for Blk {
     }
 
     fn copy(&self) -> Option<Box<dyn Device>> {
-        let (out, taken, waiting) = (self.out.clone(), self.taken, self.waiting);
-        Some(Box::new(Blk { disk: self.disk.copy()?, out, taken, waiting }))
+        Some(Box::new(Blk { disk: self.disk.copy()?, out: self.out.clone(), ..*self }))
     }
 }

@@ -43,6 +43,11 @@ impl Block for Heap {
     }
 }
 
+thread_local! {
+    /// How many flushes the last disk that was asked for something has been asked for.
+    static FLUSHES: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
 /// A disk that takes its time: it does a bit whenever it is asked, the last first, and at times is busy.
 #[derive(Clone)]
 struct Slow {
@@ -50,6 +55,7 @@ struct Slow {
     under_way: Vec<(Token, Operation)>,
     result: Option<Vec<u8>>,
     turns: u32,
+    flushes: u32,
 }
 
 impl Disk for Slow {
@@ -75,6 +81,8 @@ impl Disk for Slow {
 
     fn start(&mut self, token: Token, operation: Operation, buffer: &Buffer<'_>) -> Start {
         self.turns += 1;
+        self.flushes += u32::from(operation == Operation::Flush);
+        FLUSHES.with(|flushes| flushes.set(self.flushes));
         if self.under_way.len() == 3 {
             return Start::Busy;
         }
@@ -334,7 +342,7 @@ proptest! {
     ) {
         let bytes: Vec<u8> = (0..80 * 512).map(|n| (n / 512) as u8).collect();
         let slow =
-            Slow { bytes: bytes.clone(), under_way: vec![], result: None, turns: 0 };
+            Slow { bytes: bytes.clone(), under_way: vec![], result: None, turns: 0, flushes: 0 };
         let mut machine = Machine::new(Box::new(slow));
         for group in requests.chunks(at_once) {
             let mut expected = std::collections::HashMap::new();
@@ -426,10 +434,27 @@ fn an_overlay_has_its_limit() {
     assert_eq!((copy.read(0, 1), copy.read(1, 1)), (vec![1; 512], vec![2; 512]));
 }
 
+/// A driver that does not flush hears of what it has written when that lasts.
+#[test]
+fn who_does_not_flush_writes_through() {
+    let slow = Slow { bytes: vec![7; 0x1_0000], under_way: vec![], result: None, turns: 0, flushes: 0 };
+    let mut machine = Machine::new(Box::new(slow));
+    assert_eq!(machine.request(OUT, 0, &[1; 4096], 0).0, OK);
+    assert_eq!(FLUSHES.get(), 0);
+    machine.host.negotiate(features::EVENT_INDEX | features::INDIRECT);
+    machine.driver = Driver::new(BASE, 128, true, &machine.host.memory);
+    machine.host.set_up_queue(0, machine.driver.layout, 0);
+    machine.host.start();
+    assert_eq!(machine.request(OUT, 8, &[1; 4096], 0).0, OK);
+    assert_eq!(FLUSHES.get(), 1);
+    assert_eq!(machine.request(IN, 8, &[], 4096), (OK, vec![1; 4096]));
+    assert_eq!(FLUSHES.get(), 1);
+}
+
 /// What was under way before a reset does not come back after it.
 #[test]
 fn a_reset_forgets() {
-    let slow = Slow { bytes: vec![7; 0x1_0000], under_way: vec![], result: None, turns: 0 };
+    let slow = Slow { bytes: vec![7; 0x1_0000], under_way: vec![], result: None, turns: 0, flushes: 0 };
     let mut machine = Machine::new(Box::new(slow));
     for sector in 0..8 {
         machine.submit(IN, sector, &[], 512, 512);

@@ -36,11 +36,13 @@ pub struct Request {
     /// What is left of it, and where in the data that begins.
     rest: Operation,
     from: u64,
+    /// After what it writes comes a flush.
+    writes_through: bool,
 }
 
 impl Request {
-    pub fn new(chain: Chain, operation: Operation) -> Request {
-        Request { chain, rest: operation, from: 0 }
+    pub fn new(chain: Chain, operation: Operation, writes_through: bool) -> Request {
+        Request { chain, rest: operation, from: 0, writes_through }
     }
 
     /// Its next piece, of at most so many bytes.
@@ -61,7 +63,14 @@ impl Request {
         rest.first += done.sectors;
         rest.sectors -= done.sectors;
         self.from += done.sectors * SECTOR;
-        rest.sectors == 0
+        if rest.sectors != 0 {
+            return false;
+        }
+        let flushes = self.writes_through && matches!(piece, Operation::Write(_));
+        if flushes {
+            self.rest = Operation::Flush;
+        }
+        !flushes
     }
 
     /// The data of that piece and of what follows.
