@@ -36,7 +36,6 @@ pub fn all() -> Vec<Arc<Network>> {
 /// once, but is called with locks of a partition's devices held; then it connects it ([`Port::connect`]), sends in what the NIC receives
 /// ([`Port::send`], with no checksum left open), and takes what is to go out ([`Port::receive`], and [`switch::Partial::finish`] where a
 /// checksum is open).
-#[allow(dead_code)] // until the host has a NIC
 pub fn outside() -> Port {
     Port::new(&named(DEFAULT_NETWORK), Sources::Any)
 }

@@ -21,6 +21,7 @@ use sched::{Arrival, Entry, MAX_CPUS, Phase, Wake};
 
 use crate::devices::work;
 use crate::exits::{After, Guest, facility, hcall, storage};
+use crate::host as host_devices;
 use crate::partition::dispatch::{self, Reason};
 use crate::partition::life::{self, Ending};
 use crate::partition::{Partition, VirtualCpu, Waits};
@@ -106,6 +107,7 @@ impl Cpu {
             self.receive(None);
             if self.number == cpus::boot() {
                 terminal::service();
+                host_devices::look();
             }
             let _ = work::serve(None);
             if let Next::Run(entry, until) = schedule::next(self.number) {
@@ -188,7 +190,8 @@ impl Cpu {
 
     /// When this CPU has to be out of a guest, or awake, for its own sake.
     fn next_duty(&self) -> u64 {
-        let service = if self.number == cpus::boot() { terminal::next_service() } else { u64::MAX };
+        let boot = self.number == cpus::boot();
+        let service = if boot { terminal::next_service().min(host_devices::next_look()) } else { u64::MAX };
         let service = if work::is_waiting() { service.min(timebase() + work::PERIOD) } else { service };
         self.sleepers.iter().map(|(expires, _)| *expires).fold(service, u64::min)
     }
@@ -345,6 +348,7 @@ impl Cpu {
             let received = self.receive(Some(partition));
             if self.number == cpus::boot() {
                 terminal::service();
+                host_devices::look();
             }
             match work::serve(Some(partition)) {
                 0 => {}

@@ -13,7 +13,7 @@ use sched::CpuSet;
 use crate::memory::Map;
 use crate::partition::{Partition, life};
 use crate::partitions::{self, Setup};
-use crate::{cpus, epitaph, log, memory, merge, pci, run, schedule, terminal};
+use crate::{cpus, entropy, epitaph, host, log, memory, merge, pci, run, schedule, terminal};
 
 /// Exit status: something given by the user cannot be used.
 const UNUSABLE: u8 = 2;
@@ -34,7 +34,8 @@ fn set_up(tree: &Fdt<'_>, map: &Map, features: &CpuFeatures) -> Result<(), Strin
     };
     let bundle = Bundle::open(archive).map_err(|error| format!("{error}"))?;
     check(bundle.manifest())?;
-    pci::set_up(tree, bundle.manifest())?;
+    entropy::init(features);
+    host::set_up(&pci::set_up(tree, bundle.manifest())?);
     memory::set_reserve(bundle.manifest().hypervisor.reserve);
     merge::set(bundle.manifest().hypervisor.merge);
     // POWER8 has one partition to a core, whatever is asked for; where threads are independent it is a matter of isolation.

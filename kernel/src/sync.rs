@@ -30,14 +30,16 @@ pub enum Rank {
     Partition = 7,
     /// A run queue.
     Queue = 8,
+    /// A device of the host's.
+    Host = 9,
     /// Which interrupts of the host's devices are served, and how.
-    Interrupts = 9,
+    Interrupts = 10,
     /// The frame store.
-    Frames = 10,
+    Frames = 11,
     /// The heap.
-    Heap = 11,
+    Heap = 12,
     /// The physical console and the log.
-    Console = 12,
+    Console = 13,
 }
 
 /// A lock.

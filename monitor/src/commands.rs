@@ -94,6 +94,8 @@ pub enum Command {
     },
     /// The host's CPUs.
     Cpus,
+    /// The host's devices.
+    Devices,
     /// The hypervisor's own lines.
     Log,
     /// Go to a partition's console.
@@ -439,6 +441,17 @@ pub(crate) static COMMANDS: &[Spec] = &[
         words: &[],
         options: &[],
         read: |_| Ok(Command::Cpus),
+    },
+    Spec {
+        name: "devices",
+        arguments: "",
+        summary: "show the host's devices",
+        details: "A row for each disk, network card and source of random numbers of the host that the hypervisor has: where it is on the PCI \
+                  bus, its serial number or address, the size of a disk, whether it interrupts or is looked at again and again, and whether \
+                  it has something to do. A disk is used if a partition has it.",
+        words: &[],
+        options: &[],
+        read: |_| Ok(Command::Devices),
     },
     Spec {
         name: "log",

@@ -14,6 +14,7 @@ mod copy_cases;
 mod device_cases;
 mod guest_cases;
 mod host_cases;
+mod host_io_cases;
 mod linux_cases;
 mod linux_disk_cases;
 mod linux_memory_cases;
@@ -213,6 +214,15 @@ pub struct Step {
     pub send: &'static str,
 }
 
+/// A disk of the host: a file, empty at first.
+#[derive(Clone, Copy, Debug)]
+pub struct HostDisk {
+    /// Its size.
+    pub bytes: u64,
+    /// Decides on what is in the file when QEMU is gone.
+    pub judge: fn(&[u8]) -> Result<(), String>,
+}
+
 /// One test.
 #[derive(Clone)]
 pub struct Case {
@@ -239,6 +249,12 @@ pub struct Case {
     pub drive: u64,
     /// Emulated devices of the guest's, here and under the oracle.
     pub emulated: Option<Emulated>,
+    /// The host's disks, with the serial numbers `disk0`, `disk1` and so on.
+    pub disks: &'static [HostDisk],
+    /// The host has a network card, behind which is QEMU's own network.
+    pub net: bool,
+    /// QEMU is killed when this has appeared on the console after all that the script waits for. The hypervisor has no last line then.
+    pub kill: Option<&'static str>,
     /// Processors run at the same time, each in a thread of QEMU's, and time is real time. Otherwise they take turns and
     /// instructions are counted: runs repeat exactly.
     pub mttcg: bool,
@@ -276,6 +292,9 @@ impl Case {
             devices: &[],
             drive: 0,
             emulated: None,
+            disks: &[],
+            net: false,
+            kill: None,
             mttcg: false,
             selftest: None,
             guest_memory: 256,
@@ -289,6 +308,18 @@ impl Case {
     }
 }
 
+impl Case {
+    /// The host has disks or a network card, and with them a source of random numbers.
+    pub fn has_own_devices(&self) -> bool {
+        self.net || !self.disks.is_empty()
+    }
+
+    #[cfg(test)]
+    fn has_devices(&self) -> bool {
+        self.has_own_devices() || !self.devices.is_empty()
+    }
+}
+
 /// Every case there is.
 pub fn cases() -> Vec<Case> {
     let mut all = guest_cases::cases();
@@ -299,6 +330,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(linux_net_cases::cases());
     all.extend(partition_cases::cases());
     all.extend(host_cases::cases());
+    all.extend(host_io_cases::cases());
     all.extend(memory_cases::cases());
     all.extend(device_cases::cases());
     all.extend(network_cases::cases());
@@ -358,7 +390,7 @@ mod tests {
         for case in cases() {
             let guest = matches!(case.source, Source::Guest { .. });
             assert!(
-                guest && case.selftest.is_none() && case.devices.is_empty() || !case.oracle,
+                guest && case.selftest.is_none() && !case.has_devices() || !case.oracle,
                 "{}: not for the oracle",
                 case.name
             );

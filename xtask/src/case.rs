@@ -4,7 +4,7 @@ use crate::options::{Options, Smp};
 use crate::qemu::{self, Event, LastLine};
 use crate::run::{Temporary, qemu_command};
 use crate::toolchain::{self, Variant};
-use crate::{Failure, archive, debian, shell};
+use crate::{Failure, archive, debian, devices, shell};
 use bundle::{Disk, DiskSource, Manifest, Partition};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
-use tests::{Case, Endian, Machine, PackedFile, Source, Step, Transcript, oracle};
+use tests::{Case, Endian, HostDisk, Machine, PackedFile, Source, Step, Transcript, oracle};
 
 /// What a failed test has to show.
 pub type Verdict = Result<(), String>;
@@ -168,7 +168,8 @@ impl Run {
             let ended = self.ended(&talk, &script);
             ended.map_err(|why| self.shown(&why, &String::from_utf8_lossy(&console)))?;
         }
-        let talk = || self.talk(self.prepare(things)?, &self.case.script, None);
+        let disks = self.disks().map_err(text)?;
+        let talk = || self.talk(self.prepare(things, &disks)?, &self.case.script, None);
         let mut last = talk().map_err(text)?;
         // Now and then firmware loses itself when its processors really run at the same time, and the machine resets: that says
         // nothing about the hypervisor, which has not been entered.
@@ -179,7 +180,9 @@ impl Run {
         self.keep(&console)?;
         let transcript = Transcript::new(&console, last.ended);
         self.ended(&last, &self.case.script).map_err(|why| self.shown(&why, &transcript.text))?;
-        let status = if self.oracle { Ok(()) } else { self.status(&last.console) };
+        self.judge_disks(&disks).map_err(|why| self.shown(&why, &transcript.text))?;
+        let unasked = self.oracle || self.case.kill.is_some();
+        let status = if unasked { Ok(()) } else { self.status(&last.console) };
         Ok(Outcome { transcript, status })
     }
 
@@ -192,7 +195,7 @@ impl Run {
         let path = shell::work_dir("log")?.join(format!("{}.err", self.name()));
         let errors =
             File::create(&path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
-        let talk = Talk::hold(command, errors, script, insist, self.case.timeout * SLACK);
+        let talk = Talk::hold(command, errors, script, insist, self.case.kill, self.case.timeout * SLACK);
         drop(files);
         talk
     }
@@ -231,8 +234,24 @@ impl Run {
         Ok((command, vec![initrd]))
     }
 
+    /// The files that are the host's disks.
+    fn disks(&self) -> Result<Vec<Temporary>, Failure> {
+        let make = |(number, disk): (usize, &HostDisk)| {
+            Temporary::new(&format!("{}-disk{number}", self.name()), &vec![0; disk.bytes as usize])
+        };
+        self.case.disks.iter().enumerate().map(make).collect()
+    }
+
+    fn judge_disks(&self, files: &[Temporary]) -> Verdict {
+        for (number, (disk, file)) in self.case.disks.iter().zip(files).enumerate() {
+            let bytes = shell::read(file.path()).map_err(|failure| failure.message)?;
+            (disk.judge)(&bytes).map_err(|why| format!("disk{number}: {why}"))?;
+        }
+        Ok(())
+    }
+
     /// The command, and the files it reads.
-    fn prepare(&self, things: &Things) -> Result<Prepared, Failure> {
+    fn prepare(&self, things: &Things, disks: &[Temporary]) -> Result<Prepared, Failure> {
         let (case, name) = (&self.case, &self.name());
         if self.oracle {
             let Source::Guest { bin, endian } = case.source else {
@@ -260,6 +279,8 @@ impl Run {
             smp: Smp { cpus, threads },
             memory: case.host_memory << 20,
             icount: !case.mttcg,
+            disks: disks.iter().map(|disk| disk.path().into()).collect(),
+            net: case.net,
             ..Options::default()
         };
         let image = if case.selftest.is_some() { &things.selftest } else { &things.image };
@@ -273,6 +294,9 @@ impl Run {
             let path = drive.path().display();
             command.args(["-drive", &format!("if=none,id=file,format=raw,file={path}")]);
             files.push(drive);
+        }
+        if case.has_own_devices() {
+            command.args(devices::arguments(&options));
         }
         for device in case.devices {
             command.args(["-device", device]);
@@ -361,6 +385,7 @@ impl Talk {
         errors: File,
         script: &[Step],
         insist: Option<usize>,
+        kill: Option<&str>,
         limit: Duration,
     ) -> Result<Self, Failure> {
         let mut machine = qemu::Machine::start(command, Stdio::piped(), errors.into())?;
@@ -394,6 +419,12 @@ impl Talk {
                 if let Some(typist) = &mut typist {
                     typist.send(step.send);
                 }
+            }
+            let last_words = kill.filter(|_| talk.steps == script.len());
+            if last_words.is_some_and(|words| find(&talk.console[searched..], words.as_bytes()).is_some()) {
+                machine.kill();
+                talk.ended = true;
+                return Ok(talk);
             }
             /// No test has that much to say: its guest runs wild.
             const LIMIT: usize = 64 << 20;

@@ -84,6 +84,12 @@ impl Machine {
         }
     }
 
+    /// Ends it at once, and gives it no chance to put anything in order.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Ends it: first kindly, so that it puts the terminal back as it was.
     pub fn stop(&mut self) {
         if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use bundle::DiskSource;
 use frames::FRAME;
 use phb::{Doorbell, HostBridge};
-use power::{CpuFeatures, Lpid};
+use power::Lpid;
 use switch::{Mac, Port, Sources};
 use virtio::balloon::BalloonDevice;
 use virtio::blk::{Blk, Overlay};
@@ -18,11 +18,10 @@ use virtio::rng::Rng;
 use virtio::{Device, Transport};
 
 use super::disk::DiskBlock;
-use super::entropy::Darn;
 use super::passed::Passed;
 use super::work::Bell;
 use super::{Devices, FIRST};
-use crate::{network, pci};
+use crate::{entropy, host, log, network, pci};
 
 /// The devices that a partition's table names; none if it names none. For a copy of a partition, whose devices will be those of the other's,
 /// they are not made (`copy`). An error is one line for the user.
@@ -32,7 +31,6 @@ pub fn define(
     copy: bool,
     passed: &pci::Claim,
     files: impl Fn(&str) -> Option<&'static [u8]>,
-    features: &CpuFeatures,
 ) -> Result<Option<Devices>, String> {
     if !table.has_emulated() && passed.is_empty() {
         return Ok(None);
@@ -51,8 +49,13 @@ pub fn define(
     };
     if !copy {
         for (n, disk) in table.disks.iter().enumerate() {
-            let DiskSource::Image(name) = &disk.source else {
-                return Err("disks of the host cannot be given to partitions yet".into());
+            let name = match &disk.source {
+                DiskSource::Image(name) => name,
+                DiskSource::Host(serial) => {
+                    let disk = host::claim_disk(serial, disk.read_only)?;
+                    add(Box::new(Blk::new(disk)), table.iommu);
+                    continue;
+                }
             };
             let image = files(name).ok_or_else(|| format!("{name}: not in the boot archive"))?;
             // All of it may be written.
@@ -66,10 +69,14 @@ pub fn define(
             add(Box::new(Card::new(port)), table.iommu);
         }
         if table.rng {
-            if !features.darn {
-                return Err("rng: the host has no source of random numbers".into());
+            if entropy::is_there() {
+                add(Box::new(Rng::new(Box::new(entropy::Source::default()))), table.iommu);
+            } else {
+                log!(
+                    "partition {}: the host has no source of random numbers, so neither has this",
+                    table.name
+                );
             }
-            add(Box::new(Rng::new(Box::new(Darn))), table.iommu);
         }
         if table.balloon {
             // It is about real addresses.

@@ -7,7 +7,6 @@
 
 pub mod bus;
 mod disk;
-mod entropy;
 mod make;
 mod passed;
 pub mod work;

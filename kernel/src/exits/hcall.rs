@@ -20,7 +20,7 @@ use realmode::machine::VirtualMode;
 
 use super::{After, Guest, dma, mmio, rtas};
 use crate::partition::{Partition, TIMEBASE_HZ, Waits, resize, snapshot};
-use crate::terminal;
+use crate::{entropy, terminal};
 
 /// A call's end: its status, or what becomes of the partition.
 pub(super) type Outcome = Result<Status, After>;
@@ -51,6 +51,7 @@ pub fn handle(guest: &mut Guest<'_>) -> After {
             guest.regs.gpr[4..6].copy_from_slice(&[known.character, known.behaviour]);
             Ok(Status::SUCCESS)
         }
+        Hcall::RANDOM => Ok(random(guest)),
         Hcall::HOME_NODE_ASSOCIATIVITY => {
             let vcpus = partition.vcpus.len() as u64;
             cpuchars::home_node(args[0], args[1], |n| n < vcpus)
@@ -291,6 +292,19 @@ fn register_process_table(partition: &Partition, [flags, ..]: [u64; 8]) -> Statu
         _ if !partition.core().features.partition_table => Status::FUNCTION,
         0 => Status::SUCCESS,
         _ => Status::PARAMETER,
+    }
+}
+
+/// H_RANDOM where the processor has no random numbers of its own: 64 bits in r4.
+fn random(guest: &mut Guest<'_>) -> Status {
+    let mut bytes = [0; 8];
+    if entropy::fill(&mut bytes) {
+        guest.regs.gpr[4] = u64::from_ne_bytes(bytes);
+        Status::SUCCESS
+    } else if entropy::is_there() {
+        Status::HARDWARE
+    } else {
+        Status::FUNCTION
     }
 }
 

@@ -1,4 +1,4 @@
-//! `cpus` and `log`: the host.
+//! `cpus`, `devices` and `log`: the host.
 
 use alloc::format;
 use alloc::string::String;
@@ -9,7 +9,7 @@ use realmode::host::{CPUS, IDLE};
 
 use super::{Paper, figures, say};
 use crate::run::ACCOUNTS;
-use crate::{console, cpus, partitions, schedule};
+use crate::{console, cpus, host, partitions, schedule};
 
 /// A row for each CPU.
 pub fn cpus(json: bool) {
@@ -40,6 +40,23 @@ pub fn cpus(json: bool) {
             Value::Percent(busy),
             Value::Number(ACCOUNTS[number].stays.load(Ordering::Relaxed)),
             Value::Number(schedule::waiting(number) as u64),
+        ]);
+    }
+    table.print(json, &mut Paper::new());
+}
+
+/// A row for each device.
+pub fn devices(json: bool) {
+    let mut table = Table::new(&["device", "address", "id", "size", "interrupts", "busy", "used"]);
+    for device in host::describe() {
+        table.row([
+            Value::Text(device.name),
+            Value::Text(format!("{}", device.address)),
+            device.id.map_or(Value::None, Value::Text),
+            device.bytes.map_or(Value::None, Value::Bytes),
+            Value::Flag(device.interrupts),
+            Value::Flag(device.busy),
+            Value::Flag(device.used),
         ]);
     }
     table.print(json, &mut Paper::new());

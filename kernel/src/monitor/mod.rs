@@ -92,6 +92,7 @@ fn carry_out(command: Command, json: bool) -> Result<Follow, String> {
         Command::Trace { name, on } => trace::switch(&*find(&name)?, on, json),
         Command::TraceDump { raw, last } => trace::dump(raw, last, json),
         Command::Cpus => host::cpus(json),
+        Command::Devices => host::devices(json),
         Command::Log => host::log(json),
         Command::Console { name, second: false } => return Ok(Follow::Attach(find(&name)?)),
         Command::Console { name, second: true } => return devices::second_console(find(&name)?),

@@ -3,11 +3,11 @@
 
 use papr::identity::{Identity, IdentityPage};
 use papr::xics::{FIRST_SOURCE, Kick};
-use power::{CpuFeatures, GuestReal, Lpid};
-use realmode::instructions::{darn, timebase};
+use power::{GuestReal, Lpid};
+use realmode::instructions::timebase;
 
 use super::Partition;
-use crate::log;
+use crate::{entropy, log};
 
 /// The interrupt source of a change.
 const SOURCE: u32 = FIRST_SOURCE + 1;
@@ -26,13 +26,14 @@ pub struct Changing {
 
 impl Changing {
     /// A new one, after so many before.
-    pub fn new(lpid: Lpid, count: u64, features: &CpuFeatures) -> Changing {
+    pub fn new(lpid: Lpid, count: u64) -> Changing {
         let mut id = [0; 16];
         for (n, half) in id.chunks_exact_mut(8).enumerate() {
             // Without a source of random numbers it is at least nobody else's.
             let unique = timebase() ^ u64::from(lpid.0) << 48 ^ count << 56 ^ n as u64;
-            let random = features.darn.then(darn).flatten();
-            half.copy_from_slice(&random.unwrap_or_else(|| scattered(unique)).to_be_bytes());
+            if !entropy::fill(half) {
+                half.copy_from_slice(&scattered(unique).to_be_bytes());
+            }
         }
         Changing { id, count }
     }
@@ -74,7 +75,7 @@ impl Partition {
     /// Becomes another, `before` having been who it was, and tells the guest. It stands still.
     pub fn renew_identity(&self, before: &Partition) {
         let count = before.identity.lock().count + 1;
-        *self.identity.lock() = Changing::new(self.core().lpid, count, &self.core().features);
+        *self.identity.lock() = Changing::new(self.core().lpid, count);
         let Some(page) = self.identity_page() else { return };
         // What is in the page is all written anew: it need not be copied first.
         let fresh = self.memory().pages(|pages| pages.discard(GuestReal(page.base)));

@@ -50,7 +50,7 @@ use self::table::{Block, Table, table};
 use crate::devices::{self, Devices};
 use crate::sync::{self, Guard, Lock, Rank};
 use crate::watch::Watches;
-use crate::{mmu, pci, percpu};
+use crate::{entropy, mmu, pci, percpu};
 
 /// Ticks of the timebase in a second.
 pub const TIMEBASE_HZ: u64 = 512_000_000;
@@ -215,8 +215,7 @@ impl Partition {
             units += len / unit;
         }
         let devices = pci::claim(&table_of.devices)?;
-        let emulated = devices::define(lpid, table_of, shape.copy, &devices, &files, features)
-            .map_err(|why| format!("{name}: {why}"))?;
+        let emulated = devices::define(lpid, table_of, shape.copy, &devices, &files)?;
         if let Some(bridge) = emulated.as_ref().filter(|_| !devices.is_empty()) {
             devices.add_slots(&mut slots, &bridge.places())?;
         }
@@ -272,7 +271,7 @@ impl Partition {
             pci: emulated,
             tables: Lock::new(Rank::Partition, tables),
             next_table: Lock::new(Rank::Partition, None),
-            identity: Lock::new(Rank::Partition, Changing::new(lpid, 0, features)),
+            identity: Lock::new(Rank::Partition, Changing::new(lpid, 0)),
             snapshot: Lock::new(Rank::Partition, None),
             watches: Watches::new(),
             image,
@@ -434,8 +433,8 @@ impl Partition {
             large_decrementer_bits: None,
             huge_pages: self.core().slots.is_huge(),
             inhibited_64k: true,
-            random: features.darn,
-            rng_seed: features.darn.then(seed).flatten(),
+            random: entropy::is_there(),
+            rng_seed: seed(),
             hpt_resize: true,
             identity: self.identity_page(),
             cmdline: &self.image.cmdline,
@@ -586,8 +585,5 @@ fn new_sources(pci: bool) -> Box<[Source]> {
 /// A seed for the guest's random numbers.
 fn seed() -> Option<[u8; 32]> {
     let mut seed = [0; 32];
-    for word in seed.chunks_exact_mut(8) {
-        word.copy_from_slice(&realmode::instructions::darn()?.to_ne_bytes());
-    }
-    Some(seed)
+    entropy::fill(&mut seed).then_some(seed)
 }

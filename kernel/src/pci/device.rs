@@ -31,7 +31,7 @@ pub struct Device {
     pub address: PciAddress,
     /// As its host bridge knows it.
     pub endpoint: Endpoint,
-    bars: Vec<Bar>,
+    pub(super) bars: Vec<Bar>,
     pub(super) place: Place,
     reset: Option<Reset>,
     messages: Option<Messages>,
@@ -39,6 +39,8 @@ pub struct Device {
     table: Once<Option<u64>>,
     /// A message for each of its interrupts that have been served.
     given: Lock<Vec<Message>>,
+    /// It is the hypervisor's own.
+    pub(super) own: bool,
     /// Somebody has it.
     pub(super) claimed: AtomicBool,
     /// A guest may have left something in it.
@@ -48,11 +50,12 @@ pub struct Device {
 }
 
 impl Device {
-    /// Sizes a device, finds a place for it and makes it an endpoint of its own. Its memory stays off.
+    /// Sizes a device, finds a place for it and makes it an endpoint of its own; `own` if it is the hypervisor's. Its memory stays off.
     pub fn prepare(
         host: &'static HostBridge,
         space: Option<&mut Space>,
         found: &Found,
+        own: bool,
     ) -> Result<Device, String> {
         let function = pci::Function(found.address.routing_id());
         let bars = pci::bars(host, function).map_err(|error| format!("{error}"))?;
@@ -68,20 +71,7 @@ impl Device {
         for segment in place.segment..place.segment + place.segments {
             opal::pci_map_segment(host.id, place.segment, segment as u16).map_err(refused)?;
         }
-        log!(
-            "device {} ({:04x}:{:04x}): {} KiB at {:#x}{}",
-            found.address,
-            found.ids.0,
-            found.ids.1,
-            bytes >> 10,
-            host.window.1.0 + (place.addresses[0] - host.window.0),
-            if reset.is_some() {
-                ""
-            } else {
-                "; it cannot be reset: what one guest leaves in it, the next finds"
-            }
-        );
-        Ok(Device {
+        let device = Device {
             address: found.address,
             endpoint: Endpoint { host, number: place.segment, function },
             bars,
@@ -90,19 +80,37 @@ impl Device {
             messages,
             table: Once::new(),
             given: Lock::new(Rank::Interrupts, Vec::new()),
-            claimed: AtomicBool::new(false),
+            own,
+            claimed: AtomicBool::new(own),
             used: AtomicBool::new(false),
             reset_at: AtomicU64::new(0),
-        })
+        };
+        if !own {
+            device.tell(found.ids);
+        }
+        Ok(device)
+    }
+
+    /// The line about one of a partition's.
+    fn tell(&self, (vendor, device): (u32, u32)) {
+        log!(
+            "device {} ({vendor:04x}:{device:04x}): {} KiB at {:#x}{}",
+            self.address,
+            self.bars.iter().map(|bar| bar.bytes).sum::<u64>() >> 10,
+            self.endpoint.host.to_real(self.place.addresses[0]).0,
+            if self.reset.is_some() {
+                ""
+            } else {
+                "; it cannot be reset: what one guest leaves in it, the next finds"
+            }
+        );
     }
 
     /// Its ranges of memory: the base address register, where it is, and its bytes.
     pub fn ranges(&self) -> impl Iterator<Item = (u8, HostReal, u64)> {
-        let window = self.endpoint.host.window;
-        self.bars
-            .iter()
-            .zip(&self.place.addresses)
-            .map(move |(bar, address)| (bar.index, HostReal(window.1.0 + (address - window.0)), bar.bytes))
+        let host = self.endpoint.host;
+        let ranges = self.bars.iter().zip(&self.place.addresses);
+        ranges.map(move |(bar, address)| (bar.index, host.to_real(*address), bar.bytes))
     }
 
     /// Lets it take part. Waits until it is ready again, if it has just been reset.
@@ -209,7 +217,8 @@ impl Device {
             let table = self.table.call_once(map).ok_or("its table cannot be mapped")?;
             let entry = table + u64::from(vector) * Messages::ENTRY;
             let words = [message.address as u32, (message.address >> 32) as u32, message.data];
-            for (n, word) in words.into_iter().enumerate() {
+            // The hypervisor's own are not held back; of others, the guest says that.
+            for (n, word) in words.into_iter().chain(self.own.then_some(0)).enumerate() {
                 // SAFETY: a word of the table in a window of this device's; its guest may write there as well.
                 let mut register =
                     unsafe { VolatileRef::new(NonNull::new_unchecked((entry + 4 * n as u64) as *mut u32)) };

@@ -42,7 +42,6 @@ const UNIT: u64 = 16 << 20;
 
 impl Endpoint {
     /// Lets it reach all memory of the machine, and answers what is to be added to a real address for it.
-    #[allow(dead_code)] // for devices of the hypervisor's own
     pub fn reach_all(&self) -> Result<u64, Error> {
         let bytes = memory::end().next_multiple_of(UNIT).next_power_of_two();
         opal::pci_map_all(self.host.id, self.number, Window::High, bytes)?;

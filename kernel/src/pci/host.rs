@@ -55,6 +55,11 @@ impl HostBridge {
         self.id as u16
     }
 
+    /// Where the processors find what is at an address on the bus, in the window.
+    pub fn to_real(&self, bus: u64) -> HostReal {
+        HostReal(self.window.1.0 + (bus - self.window.0))
+    }
+
     /// Bytes of a segment of the window.
     pub fn segment(&self) -> u64 {
         (self.window.2 + MESSAGES) / self.endpoints

@@ -8,11 +8,12 @@
 //! the next start finds.
 //!
 //! Every device is a partitionable endpoint of its host bridge, the unit that the bridge cuts off after an error: one partition's
-//! errors are no other's. Devices that no partition asks for are not touched.
+//! errors are no other's. Virtio devices that no partition asks for are the hypervisor's ([`own`]); all others are not touched.
 
 mod device;
 mod endpoint;
 mod host;
+mod own;
 mod reach;
 
 use alloc::format;
@@ -29,7 +30,8 @@ use power::{GuestReal, HpteR};
 use spin::Once;
 
 pub use self::device::Device;
-use self::host::{Found, HostBridge};
+use self::host::Found;
+pub use self::host::HostBridge;
 use self::reach::Reach;
 use crate::log;
 use crate::partition::Partition;
@@ -41,34 +43,42 @@ static HOSTS: Once<Vec<HostBridge>> = Once::new();
 /// The devices that somebody uses: those that the manifest names, and the hypervisor's own.
 static DEVICES: Once<Vec<Device>> = Once::new();
 
-/// Looks for the devices that the manifest names, and gives them their places. An error is one line for the user, and names the
+/// Looks for the devices that the manifest names, and gives them and those that are the hypervisor's own their places. The latter are the
+/// answer; what is wrong with one of them is one line in the log. What is wrong with another is one line for the user, and names the
 /// manifest's.
-pub fn set_up(tree: &Fdt<'_>, manifest: &Manifest) -> Result<(), String> {
-    let mut asked: Vec<_> = manifest.partitions.iter().flat_map(|table| &table.devices).collect();
-    if asked.is_empty() {
-        return Ok(());
-    }
-    // The order of their buses, so that a bridge's children are placed side by side.
-    asked.sort_by_key(|device| device.pci);
+pub fn set_up(tree: &Fdt<'_>, manifest: &Manifest) -> Result<Vec<&'static Device>, String> {
     let (hosts, found) = host::find(tree);
     let hosts = HOSTS.call_once(|| hosts);
+    let asked = manifest.partitions.iter().flat_map(|table| &table.devices);
+    let mut wanted: Vec<_> = asked.map(|device| (device.pci, Some(device.line))).collect();
+    let own = found.iter().filter(|f| own::is_own(f) && wanted.iter().all(|(pci, _)| *pci != f.address));
+    let own: Vec<_> = own.map(|f| (f.address, None)).collect();
+    wanted.extend(own);
+    // The order of their buses, so that a bridge's children are placed side by side.
+    wanted.sort_by_key(|(pci, _)| *pci);
     let mut spaces: Vec<(&'static HostBridge, Option<Space>)> =
         hosts.iter().map(|host| (host, Space::new(host.window.0, host.window.2, host.segment()))).collect();
     let mut devices: Vec<Device> = Vec::new();
-    for wanted in asked {
-        let wrong = |why: String| format!("{MANIFEST}:{}: device {}: {why}", wanted.line, wanted.pci);
-        let there = found.iter().find(|f| f.address == wanted.pci && !f.is_bridge);
-        let there = there.ok_or_else(|| wrong(format!("not there; the host has: {}", list(&found))))?;
-        let domain = spaces.iter_mut().find(|(host, _)| host.domain() == wanted.pci.domain);
-        let (host, space) = domain.ok_or_else(|| wrong("its host bridge is not known".into()))?;
-        devices.push(Device::prepare(host, space.as_mut(), there).map_err(wrong)?);
+    for (pci, line) in wanted {
+        let mut prepare = || {
+            let there = found.iter().find(|f| f.address == pci && !f.is_bridge);
+            let there = there.ok_or_else(|| format!("not there; the host has: {}", list(&found)))?;
+            let domain = spaces.iter_mut().find(|(host, _)| host.domain() == pci.domain);
+            let (host, space) = domain.ok_or("its host bridge is not known")?;
+            Device::prepare(host, space.as_mut(), there, line.is_none())
+        };
+        match (prepare(), line) {
+            (Ok(device), _) => devices.push(device),
+            (Err(why), Some(line)) => return Err(format!("{MANIFEST}:{line}: device {pci}: {why}")),
+            (Err(why), None) => log!("device {pci}: {why}"),
+        }
     }
     for (host, space) in &spaces {
         open_bridges(host, space.as_ref(), &found, &devices)
             .map_err(|error| format!("PCI domain {:04x}: {error}", host.domain()))?;
     }
-    DEVICES.call_once(|| devices);
-    Ok(())
+    let devices = DEVICES.call_once(|| devices);
+    Ok(devices.iter().filter(|device| device.own).collect())
 }
 
 /// What could be named, for people.

@@ -95,6 +95,7 @@ fn every_command() {
         ("trace dump 20 --raw", Command::TraceDump { raw: true, last: Some(20) }),
         ("trace --raw dump 20", Command::TraceDump { raw: true, last: Some(20) }),
         ("cpus", Command::Cpus),
+        ("devices", Command::Devices),
         ("log", Command::Log),
         ("console debian", Command::Console { name: debian(), second: false }),
         ("console debian 2", Command::Console { name: debian(), second: true }),

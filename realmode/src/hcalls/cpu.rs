@@ -6,7 +6,7 @@ use power::regs::Msr;
 use power::{Status, spr};
 use sched::Phase;
 
-use super::{RM_CEDE, RM_CONFER, partition};
+use super::{RM_CEDE, RM_CONFER, RM_TOO_HARD, partition};
 use crate::deliver::{cpu_of, deliver_pending, hurry};
 use crate::host::{self, Woken};
 use crate::instructions::{darn, mfspr, mtspr};
@@ -68,10 +68,10 @@ pub fn prod(vcpu: &mut Vcpu, target: u64) -> i64 {
     }
 }
 
-/// 64 random bits in r4, from `darn`; the call does not exist where the processor has no such source.
+/// 64 random bits in r4, from `darn`. Where the processor has no such source, virtual mode may have another one.
 pub fn random(vcpu: &mut Vcpu) -> i64 {
     if !partition(vcpu).features.darn {
-        return Status::FUNCTION.0;
+        return RM_TOO_HARD;
     }
     for _ in 0..10 {
         if let Some(value) = darn() {
