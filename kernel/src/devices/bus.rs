@@ -28,11 +28,11 @@ impl Host for Nobody {
 
 impl Host for Owner<'_> {
     fn read(&self, real: u64, to: &mut [u8]) -> Result<(), DmaError> {
-        self.0.memory().read_at_once(GuestReal(real), to).map_err(|_| DmaError)
+        self.0.memory().read(GuestReal(real), to).map_err(|_| DmaError)
     }
 
     fn write(&self, real: u64, from: &[u8]) -> Result<(), DmaError> {
-        self.0.memory().write_at_once(GuestReal(real), from).map_err(|_| DmaError)
+        self.0.memory().write(GuestReal(real), from).map_err(|_| DmaError)
     }
 
     fn discard(&self, real: u64, bytes: u64) {

@@ -87,6 +87,11 @@ fn aligned_units(at: usize, len: usize) -> impl Iterator<Item = (usize, usize)> 
     })
 }
 
+/// Is it one of these, as most are?
+fn is_unit(at: usize, len: usize) -> bool {
+    len.is_power_of_two() && len <= 8 && at.is_multiple_of(len)
+}
+
 /// Loads an aligned unit of a guest's memory at once.
 ///
 /// # Safety
@@ -156,6 +161,10 @@ unsafe fn load_all(from: *const u8, to: *mut u8, bytes: usize) {
         // SAFETY: the caller's.
         return unsafe { copy_data(from, to, bytes) };
     }
+    if is_unit(from as usize, bytes) {
+        // SAFETY: the caller's.
+        return unsafe { load_unit(from, to, bytes) };
+    }
     for (offset, unit) in aligned_units(from as usize, bytes) {
         // SAFETY: the caller's.
         unsafe { load_unit(from.add(offset), to.add(offset), unit) };
@@ -170,6 +179,10 @@ unsafe fn store_all(from: *const u8, to: *mut u8, bytes: usize) {
     if bytes > DATA {
         // SAFETY: the caller's.
         return unsafe { copy_data(from, to, bytes) };
+    }
+    if is_unit(to as usize, bytes) {
+        // SAFETY: the caller's.
+        return unsafe { store_unit(from, to, bytes) };
     }
     for (offset, unit) in aligned_units(to as usize, bytes) {
         // SAFETY: the caller's.
@@ -225,25 +238,24 @@ impl<'a> GuestMemory<'a> {
         Ok(())
     }
 
-    /// Reads bytes.
+    /// Reads bytes. What is aligned is read at once, up to eight bytes: the guest may change it meanwhile.
     pub fn read(&self, at: GuestReal, to: &mut [u8]) -> Result<(), Error> {
         let base = to.as_mut_ptr();
         self.each(at, to.len(), AccessKind::Read, Some(&OWN), |done, from, n| {
-            // SAFETY: `n` bytes of populated memory, which stays so meanwhile. The guest may store to them; bytes have no invalid values.
-            unsafe { core::ptr::copy_nonoverlapping(from, base.add(done), n) };
+            // SAFETY: `n` bytes of populated memory, which stays so meanwhile, and there is room for them in `to`.
+            unsafe { load_all(from, base.add(done), n) };
         })
     }
 
-    /// Writes bytes.
+    /// Writes bytes, likewise.
     pub fn write(&self, at: GuestReal, from: &[u8]) -> Result<(), Error> {
         self.each(at, from.len(), AccessKind::Write, Some(&OWN), |done, to, n| {
             // SAFETY: as above, and the page is the partition's alone.
-            unsafe { core::ptr::copy_nonoverlapping(from.as_ptr().add(done), to, n) };
+            unsafe { store_all(from.as_ptr().add(done), to, n) };
         })
     }
 
-    /// As [`GuestMemory::read`], for an instruction of which whoever protects the page has heard already, or need not: what is aligned is
-    /// read at once, up to eight bytes.
+    /// As [`GuestMemory::read`], for an instruction of which whoever protects the page has heard already, or need not.
     pub fn read_past(&self, at: GuestReal, to: &mut [u8]) -> Result<(), Error> {
         let base = to.as_mut_ptr();
         self.each(at, to.len(), AccessKind::Read, None, |done, from, n| {
@@ -255,23 +267,6 @@ impl<'a> GuestMemory<'a> {
     /// As [`GuestMemory::write`], likewise.
     pub fn write_past(&self, at: GuestReal, from: &[u8]) -> Result<(), Error> {
         self.each(at, from.len(), AccessKind::Write, None, |done, to, n| {
-            // SAFETY: as above, and the page is the partition's alone.
-            unsafe { store_all(from.as_ptr().add(done), to, n) };
-        })
-    }
-
-    /// As [`GuestMemory::read`]; what is aligned is read at once, up to eight bytes. For devices, whose drivers change memory meanwhile.
-    pub fn read_at_once(&self, at: GuestReal, to: &mut [u8]) -> Result<(), Error> {
-        let base = to.as_mut_ptr();
-        self.each(at, to.len(), AccessKind::Read, Some(&OWN), |done, from, n| {
-            // SAFETY: `n` bytes of populated memory, which stays so meanwhile, and there is room for them in `to`.
-            unsafe { load_all(from, base.add(done), n) };
-        })
-    }
-
-    /// As [`GuestMemory::write`], likewise.
-    pub fn write_at_once(&self, at: GuestReal, from: &[u8]) -> Result<(), Error> {
-        self.each(at, from.len(), AccessKind::Write, Some(&OWN), |done, to, n| {
             // SAFETY: as above, and the page is the partition's alone.
             unsafe { store_all(from.as_ptr().add(done), to, n) };
         })
