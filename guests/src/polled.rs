@@ -25,8 +25,14 @@ pub struct Device {
 
 /// The first device of a kind, by virtio's number of it, and what it has agreed to: what it offers of these features.
 pub fn find(kind: u32, wanted: u64) -> Option<(Device, u64)> {
+    find_nth(kind, 0, wanted)
+}
+
+/// The nth of them, from 0 on.
+pub fn find_nth(kind: u32, n: usize, wanted: u64) -> Option<(Device, u64)> {
     let bridge = Bridge::find()?;
-    let slot = bridge.slot(0x1af4, 0x1040 + kind)?;
+    let ids = Ok((0x1040 + kind) << 16 | 0x1af4);
+    let slot = (0..32).filter(|slot| bridge.read(*slot, 0, 4) == ids).nth(n)?;
     bridge.place(slot);
     let mut device = Device { structures: [0; 4], multiplier: 0 };
     let mut capability = 0;

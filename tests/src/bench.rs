@@ -28,6 +28,12 @@ const SEVERAL: &str = concat!(
     table!("huge", "bench", "memory = \"256M\"\nhuge-pages = true\nstart = false\ncmdline = \"huge\""),
     table!("hold", "bench", "memory = \"256M\"\nstart = false\ncmdline = \"hold\""),
 );
+/// One with two network cards.
+const CARDS: &str = table!(
+    "bench",
+    "bench",
+    "memory = \"256M\"\ncmdline = \"network\"\n[[partition.net]]\n[[partition.net]]\n"
+);
 const BENCH_FILE: &[(&str, PackedFile)] = &[("bench", little("bench"))];
 
 /// Nobody to be started: what the hypervisor has itself, and what a partition takes.
@@ -81,6 +87,7 @@ pub fn cases() -> Vec<Case> {
             judge: |t| judge(DEVICES, t),
             ..Case::guest(DEVICES, "bench", Endian::Little)
         },
+        Case { smp: (1, 1), judge: |t| judge(NETWORK, t), ..many(NETWORK, CARDS, BENCH_FILE, |_| Ok(())) },
         Case {
             smp: (4, 1),
             timeout: Duration::from_secs(120),
@@ -113,6 +120,8 @@ pub fn cases() -> Vec<Case> {
 pub const ONE: &str = "bench";
 /// A partition with devices.
 pub const DEVICES: &str = "bench-devices";
+/// A partition with network cards.
+pub const NETWORK: &str = "bench-network";
 /// Several, and several partitions.
 pub const MANY: &str = "bench-several";
 /// What memory the hypervisor takes.
@@ -140,7 +149,7 @@ fn several_script() -> Vec<Step> {
 /// The rows of a case, all of them and no others; if all else is well.
 pub fn rows(case: &str, t: &Transcript) -> Result<Vec<Value>, String> {
     let mut found = match case {
-        ONE | DEVICES => all_checks_pass(t).map(|()| printed(t)),
+        ONE | DEVICES | NETWORK => all_checks_pass(t).map(|()| printed(t)),
         MANY => all_ended_well(t, 2).and_then(|()| several(t)),
         MEMORY => memory(t),
         COPIES => Ok(vec![

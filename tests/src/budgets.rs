@@ -3,7 +3,7 @@
 //! KVM-HV's figures were measured in the same emulator: Debian's Linux 6.1 with KVM-HV, QEMU 7.2 in it, a bare guest; its loop of
 //! about 22 instructions is in them.
 
-use crate::bench::{COPIES, DEBIAN, DEBIAN_SMP, DEVICES, MANY, MEMORY, ONE, PROCESSES};
+use crate::bench::{COPIES, DEBIAN, DEBIAN_SMP, DEVICES, MANY, MEMORY, NETWORK, ONE, PROCESSES};
 
 /// What a row counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,6 +132,8 @@ pub const BUDGETS: &[Budget] = &[
     row(DEVICES, "device_store", "store to one").ratchet(2175),
     row(DEVICES, "notify", "notification of a queue with nothing in it, and back").ratchet(3068),
     row(DEVICES, "disk_read_4k", "read of 4 KiB from a virtio disk in memory").ratchet(11_304),
+    row(NETWORK, "frame", "frame of 1514 bytes from one network card to another").ratchet(22_250),
+    row(NETWORK, "frame_of_32", "the same, of 32 with one notification").ratchet(12_700),
     row(MANY, "first_touch_16m", "first touch of a 16M page, zeroing included").ratchet(161_000),
     row(MANY, "h_protect_global", "H_PROTECT, partition on four CPUs").ratchet(212),
     row(MANY, "h_remove_global", "H_REMOVE, partition on four CPUs").ratchet(260),

@@ -7,6 +7,7 @@
 //! - without a word: all that one processor does, and the change to another one on the same CPU if there are two;
 //! - `several`: page table calls of one, two and four processors at once, and invalidations that reach all of them;
 //! - `devices`: accesses to a virtio device;
+//! - `network`: frames from one network card to another;
 //! - `huge`: the first touch of a page of 16 MiB;
 //! - `hold`: has pages and entries, and waits until it is copied; the monitor says what that took.
 #![no_std]
@@ -18,6 +19,7 @@ mod devices;
 mod faults;
 mod interrupts;
 mod measure;
+mod network;
 mod several;
 mod table;
 
@@ -39,6 +41,9 @@ fn run(t: &mut Report) {
     space::standard();
     if platform::says("several") {
         return several::throughput(t, processors);
+    }
+    if platform::says("network") {
+        return network::rows(t);
     }
     if platform::says("devices") {
         return devices::rows(t);

@@ -1,0 +1,57 @@
+//! A frame of 1514 bytes from one network card to another one of the same partition: from the notification until it has been copied out, switched,
+//! copied in, and the guest goes on. Alone, and many with one notification.
+
+use crate::measure::{MANY, Row};
+use guests::insn::sth;
+use guests::mem::{ARENA, fill, write8};
+use guests::polled::{self, Device, Polled};
+use guests::{MSR_VIRTUAL, Report, space};
+
+const HEADER: u32 = 12;
+const FRAME: u32 = 1514;
+const BUFFER: u64 = 2048;
+const BATCH: u64 = 32;
+
+const QUEUES: u64 = ARENA + 0x10_0000;
+const SENT: u64 = QUEUES + 0x1_0000;
+const RECEIVED: u64 = SENT + 0x1_0000;
+
+fn card(n: u64) -> Option<(Device, Polled, Polled)> {
+    let (device, _) = polled::find_nth(1, n as usize, 0)?;
+    let at = QUEUES + n * 0x2000;
+    let queues = (Polled::new(device, 0, 64, at), Polled::new(device, 1, 64, at + 0x1000));
+    device.start();
+    Some((device, queues.0, queues.1))
+}
+
+pub fn rows(t: &mut Report) {
+    space::standard();
+    let (Some((from, _, mut tx)), Some((to, mut rx, _))) = (card(0), card(1)) else {
+        return t.is_true("cards", false);
+    };
+    fill(SENT, BUFFER, 0);
+    for (offset, device) in [(0, to), (6, from)] {
+        (0..6).for_each(|n| write8(SENT + u64::from(HEADER) + offset + n, device.load(n, 1) as u8));
+    }
+    let mut came = 0;
+    let notify = [sth(4, 0, 3)];
+    for (name, frames) in [("frame", 1), ("frame_of_32", BATCH)] {
+        let row =
+            Row { rounds: 1, operations: frames, batches: MANY, msr: MSR_VIRTUAL, ..Row::new(name, &notify) };
+        row.measure(t, |_, gpr| {
+            while tx.wait(0).is_some() {}
+            while let Some((_, bytes)) = rx.wait(0) {
+                came += u64::from(bytes == HEADER + FRAME);
+            }
+            for n in 0..frames {
+                rx.add(&[(RECEIVED + n * BUFFER, BUFFER as u32, true)]);
+                tx.add(&[(SENT, HEADER + FRAME, false)]);
+            }
+            (gpr[3], gpr[4]) = (tx.doorbell, 1);
+        });
+    }
+    while let Some((_, bytes)) = rx.wait(0) {
+        came += u64::from(bytes == HEADER + FRAME);
+    }
+    t.same("came", came, MANY * (1 + BATCH));
+}
