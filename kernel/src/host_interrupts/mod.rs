@@ -19,10 +19,10 @@ use fdt::Fdt;
 use power::CpuFeatures;
 use realmode::host::{self, CPUS};
 use realmode::instructions::timebase;
-use sched::MAX_CPUS;
+use spin::Once;
 
 use crate::partition::TIMEBASE_HZ;
-use crate::sync::{Lock, Rank};
+use crate::sync::{Guard, Lock, Rank};
 use crate::{cpus, log, opal};
 
 /// What is done about an interrupt.
@@ -66,8 +66,13 @@ struct Lately {
     held: Vec<(u32, Origin)>,
 }
 
-static LATELY: [Lock<Lately>; MAX_CPUS] =
-    [const { Lock::new(Rank::Interrupts, Lately { since: 0, count: 0, held: Vec::new() }) }; MAX_CPUS];
+/// By CPU number.
+static LATELY: Once<Vec<Lock<Lately>>> = Once::new();
+
+fn lately(own: usize) -> Guard<'static, Lately> {
+    let none = || Lock::new(Rank::Interrupts, Lately { since: 0, count: 0, held: Vec::new() });
+    LATELY.call_once(|| (0..cpus::count()).map(|_| none()).collect())[own].lock()
+}
 
 /// Finds the controllers of all CPUs and sets the one of this CPU; false if there is none that is known.
 pub fn init(tree: &Fdt<'_>, features: &CpuFeatures) -> bool {
@@ -136,19 +141,19 @@ pub fn look(own: usize) {
 
 /// Serves what this CPU has been interrupted for. When it has to [`release`] something.
 pub fn serve(own: usize) -> Option<u64> {
-    let before = LATELY[own].lock().held.len();
+    let before = lately(own).held.len();
     if xive::is_there() {
         xive::serve(own, |source| handle(own, source));
     } else {
         icp::serve(own, |source| handle(own, source));
     }
-    let lately = LATELY[own].lock();
+    let lately = lately(own);
     (before == 0 && !lately.held.is_empty()).then_some(lately.since + PERIOD)
 }
 
 /// The period is over.
 pub fn release(own: usize) {
-    let held = core::mem::take(&mut LATELY[own].lock().held);
+    let held = core::mem::take(&mut lately(own).held);
     for (source, origin) in held {
         end(source, origin);
     }
@@ -164,7 +169,7 @@ fn handle(own: usize, source: u32) {
     handler();
     let Some(origin) = origin else { return };
     let now = timebase();
-    let mut lately = LATELY[own].lock();
+    let mut lately = lately(own);
     if now - lately.since > PERIOD {
         (lately.since, lately.count) = (now, 0);
     }

@@ -3,18 +3,19 @@
 #![allow(unsafe_code)] // device registers and the queues, which the interrupt controller writes
 
 use alloc::alloc::{Layout, alloc_zeroed};
+use alloc::vec::Vec;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use fdt::Fdt;
 use power::HostReal;
 use realmode::host::{self, CPUS};
-use sched::MAX_CPUS;
+use spin::Once;
 use volatile::VolatileRef;
 
 use super::AT_ONCE;
 use crate::opal::{self, Error};
-use crate::{log, mmu};
+use crate::{cpus, log, mmu};
 
 /// Registers of the physical hypervisor ring (QW3) in the thread interrupt management area, whose second range is the hypervisor's view.
 /// The area shows each CPU its own. NSR says in its upper two bits whether the CPU is interrupted.
@@ -52,8 +53,13 @@ struct Queue {
     read: AtomicU32,
 }
 
-static QUEUES: [Queue; MAX_CPUS] =
-    [const { Queue { at: AtomicU64::new(0), read: AtomicU32::new(0) } }; MAX_CPUS];
+/// By CPU number.
+static QUEUES: Once<Vec<Queue>> = Once::new();
+
+fn queue(cpu: usize) -> &'static Queue {
+    let none = || Queue { at: AtomicU64::new(0), read: AtomicU32::new(0) };
+    &QUEUES.call_once(|| (0..cpus::count()).map(|_| none()).collect())[cpu]
+}
 
 /// Finds the thread area and takes the controller over from the firmware.
 pub fn find(tree: &Fdt<'_>) -> bool {
@@ -91,7 +97,7 @@ pub fn is_pending() -> bool {
 /// Serves this CPU's queue.
 pub fn serve(own: usize, handle: impl Fn(u32)) {
     let area = AREA.load(Ordering::Relaxed);
-    let queue = &QUEUES[own];
+    let queue = queue(own);
     if queue.at.load(Ordering::Acquire) == 0 {
         return;
     }
@@ -126,7 +132,7 @@ impl Queue {
 
 /// A CPU has a queue from when the first source interrupts it.
 fn prepare(cpu: usize) -> Result<(), Error> {
-    let queue = &QUEUES[cpu];
+    let queue = queue(cpu);
     if queue.at.load(Ordering::Relaxed) != 0 {
         return Ok(());
     }
