@@ -34,8 +34,8 @@ impl<H: Supply, M: Machine> Memory<'_, H, M> {
             return false;
         }
         let zeroed = || self.host.allocate(unit).inspect(|block| self.host.zero(*block, unit));
-        let done = self.mmu.populate_at_once(spot.real, PageState::Private, &zeroed)
-            || self.unshare_zeroes(spot.real, by, &zeroed);
+        let done = self.mmu.populate_at_once(spot.real, PageState::Private, zeroed)
+            || self.unshare_zeroes(spot.real, by, zeroed);
         if !done {
             self.paging.uncharge(1);
         } else if write {

@@ -36,7 +36,7 @@ impl Ring {
         if self.bytes.is_empty() {
             let mut bytes = Vec::new();
             if bytes.try_reserve_exact(capacity).is_ok() {
-                bytes.resize(capacity, 0);
+                bytes.extend(core::iter::repeat_n(0, capacity));
                 self.bytes = bytes.into_boxed_slice();
             }
         }
