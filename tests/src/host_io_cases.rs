@@ -2,7 +2,7 @@
 
 use crate::linux_cases::init;
 use crate::transcript::in_order;
-use crate::{Case, Endian, HostDisk, Machine, PackedFile, Source, Step, Transcript};
+use crate::{Case, Contents, Endian, HostDisk, Machine, PackedFile, Source, Step, Transcript};
 use std::time::Duration;
 
 /// A partition with disks of the host's.
@@ -52,7 +52,7 @@ fn kept(t: &Transcript) -> Result<(), String> {
     in_order(t, &[disk, "@ start 1", "@ start 2", "@ start 3", "@ check flush ok", "@ flushed"])
 }
 
-const FOUR_MIB: HostDisk = HostDisk { bytes: 4 << 20, judge: |_| Ok(()) };
+const FOUR_MIB: HostDisk = HostDisk { bytes: 4 << 20, contents: Contents::Zeroes(|_| Ok(())) };
 
 fn disk(name: &'static str, manifest: &'static str) -> Case {
     Case {
@@ -110,7 +110,7 @@ fn both(t: &Transcript) -> Result<(), String> {
 pub fn cases() -> Vec<Case> {
     vec![
         Case {
-            disks: &[HostDisk { judge: written, ..FOUR_MIB }],
+            disks: &[HostDisk { contents: Contents::Zeroes(written), ..FOUR_MIB }],
             kill: Some("@ flushed"),
             judge: kept,
             ..disk("hostdisk", with_disk!("guest", "disk0"))

@@ -214,13 +214,22 @@ pub struct Step {
     pub send: &'static str,
 }
 
-/// A disk of the host: a file, empty at first.
+/// A disk of the host: a file.
 #[derive(Clone, Copy, Debug)]
 pub struct HostDisk {
     /// Its size.
     pub bytes: u64,
-    /// Decides on what is in the file when QEMU is gone.
-    pub judge: fn(&[u8]) -> Result<(), String>,
+    /// What is on it.
+    pub contents: Contents,
+}
+
+/// What is on a disk at first, and has to be at the end.
+#[derive(Clone, Copy, Debug)]
+pub enum Contents {
+    /// Nothing. The function decides on what is in the file when QEMU is gone.
+    Zeroes(fn(&[u8]) -> Result<(), String>),
+    /// Debian's root file system; it must be whole.
+    Debian,
 }
 
 /// One test.
@@ -251,10 +260,15 @@ pub struct Case {
     pub emulated: Option<Emulated>,
     /// The host's disks, with the serial numbers `disk0`, `disk1` and so on.
     pub disks: &'static [HostDisk],
-    /// The host has a network card, behind which is QEMU's own network.
+    /// The host has a network card, behind which is QEMU's own network. In it, `http://10.0.2.2:@port@/` has the numbers from 1 to 50000, a
+    /// line each; the manifest can say `@port@`.
     pub net: bool,
     /// QEMU is killed when this has appeared on the console after all that the script waits for. The hypervisor has no last line then.
     pub kill: Option<&'static str>,
+    /// After that the machine starts anew with its disks, and now runs to its end.
+    pub again: bool,
+    /// Takes long: runs only if such cases are asked for.
+    pub long: bool,
     /// Processors run at the same time, each in a thread of QEMU's, and time is real time. Otherwise they take turns and
     /// instructions are counted: runs repeat exactly.
     pub mttcg: bool,
@@ -295,6 +309,8 @@ impl Case {
             disks: &[],
             net: false,
             kill: None,
+            again: false,
+            long: false,
             mttcg: false,
             selftest: None,
             guest_memory: 256,

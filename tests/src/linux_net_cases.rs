@@ -66,6 +66,7 @@ macro_rules! guest {
 }
 
 const TWO: &str = concat!(guest!("1", "2", "20", "256M"), guest!("2", "2", "20", "256M"));
+const TWO_LONG: &str = concat!(guest!("1", "2", "200", "768M"), guest!("2", "2", "200", "768M"));
 const FOUR: &str = concat!(
     guest!("1", "4", "2", "192M"),
     guest!("2", "4", "2", "192M"),
@@ -88,5 +89,9 @@ fn case(name: &'static str, manifest: &'static str) -> Case {
 }
 
 pub fn cases() -> Vec<Case> {
-    vec![case("net-two", TWO), case("net-four", FOUR)]
+    vec![
+        case("net-two", TWO),
+        case("net-four", FOUR),
+        Case { timeout: Duration::from_secs(600), long: true, ..case("net-two-long", TWO_LONG) },
+    ]
 }

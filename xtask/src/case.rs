@@ -4,7 +4,7 @@ use crate::options::{Options, Smp};
 use crate::qemu::{self, Event, LastLine};
 use crate::run::{Temporary, qemu_command};
 use crate::toolchain::{self, Variant};
-use crate::{Failure, archive, debian, devices, shell};
+use crate::{Failure, archive, debian, devices, page, shell};
 use bundle::{Disk, DiskSource, Manifest, Partition};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
-use tests::{Case, Endian, HostDisk, Machine, PackedFile, Source, Step, Transcript, oracle};
+use tests::{Case, Contents, Endian, HostDisk, Machine, PackedFile, Source, Step, Transcript, oracle};
 
 /// What a failed test has to show.
 pub type Verdict = Result<(), String>;
@@ -30,6 +30,8 @@ pub struct Things {
     selftest: PathBuf,
     linux: PathBuf,
     newer_linux: PathBuf,
+    /// Where this machine has a page for guests.
+    port: u16,
 }
 
 impl Things {
@@ -39,7 +41,11 @@ impl Things {
             selftest: PathBuf::new(),
             linux: PathBuf::new(),
             newer_linux: PathBuf::new(),
+            port: 0,
         };
+        if runs.iter().any(|run| run.case.net) {
+            things.port = page::serve()?;
+        }
         if runs.iter().any(|run| run.case.selftest.is_some()) {
             things.selftest = toolchain::build_kernel(Variant::Selftest)?;
         }
@@ -60,7 +66,9 @@ impl Things {
         if files.iter().any(with_busybox) {
             debian::busybox()?;
         }
-        if files.contains(&PackedFile::DebianDisk) {
+        let with_debian =
+            |run: &Run| run.case.disks.iter().any(|disk| matches!(disk.contents, Contents::Debian));
+        if files.contains(&PackedFile::DebianDisk) || runs.iter().any(with_debian) {
             debian::root::image()?;
         }
         Ok(things)
@@ -114,7 +122,10 @@ impl Things {
                 let manifest = Manifest { partitions: vec![partition], ..Manifest::default() };
                 archive::pack(&manifest.to_toml(), &files, case.host_memory << 20)
             }
-            Source::Partitions { manifest, .. } => archive::pack(manifest, &files, case.host_memory << 20),
+            Source::Partitions { manifest, .. } => {
+                let manifest = manifest.replace("@port@", &self.port.to_string());
+                archive::pack(&manifest, &files, case.host_memory << 20)
+            }
             Source::Bundle(make) => Ok(make()),
         }
     }
@@ -161,7 +172,7 @@ impl Run {
         let mut console = Vec::new();
         if self.case.limit {
             let (prepared, script) = (self.prepare_limit(things).map_err(text)?, oracle::linux_script());
-            let talk = self.talk(prepared, &script, Some(oracle::LINUX_INSISTS)).map_err(text)?;
+            let talk = self.talk(prepared, &script, Some(oracle::LINUX_INSISTS), None).map_err(text)?;
             console.extend(&talk.console);
             console.push(b'\n');
             self.keep(&console)?;
@@ -169,7 +180,18 @@ impl Run {
             ended.map_err(|why| self.shown(&why, &String::from_utf8_lossy(&console)))?;
         }
         let disks = self.disks().map_err(text)?;
-        let talk = || self.talk(self.prepare(things, &disks)?, &self.case.script, None);
+        let (mut script, mut kill) = (&self.case.script[..], self.case.kill);
+        if self.case.again {
+            let first =
+                self.talk(self.prepare(things, &disks).map_err(text)?, script, None, kill).map_err(text)?;
+            console.extend(&first.console);
+            console.push(b'\n');
+            self.keep(&console)?;
+            let whole = self.ended(&first, script).and_then(|()| self.recover(&disks));
+            whole.map_err(|why| self.shown(&why, &String::from_utf8_lossy(&console)))?;
+            (script, kill) = (&[], None);
+        }
+        let talk = || self.talk(self.prepare(things, &disks)?, script, None, kill);
         let mut last = talk().map_err(text)?;
         // Now and then firmware loses itself when its processors really run at the same time, and the machine resets: that says
         // nothing about the hypervisor, which has not been entered.
@@ -179,9 +201,9 @@ impl Run {
         console.extend(&last.console);
         self.keep(&console)?;
         let transcript = Transcript::new(&console, last.ended);
-        self.ended(&last, &self.case.script).map_err(|why| self.shown(&why, &transcript.text))?;
+        self.ended(&last, script).map_err(|why| self.shown(&why, &transcript.text))?;
         self.judge_disks(&disks).map_err(|why| self.shown(&why, &transcript.text))?;
-        let unasked = self.oracle || self.case.kill.is_some();
+        let unasked = self.oracle || kill.is_some();
         let status = if unasked { Ok(()) } else { self.status(&last.console) };
         Ok(Outcome { transcript, status })
     }
@@ -191,11 +213,12 @@ impl Run {
         (command, files): Prepared,
         script: &[Step],
         insist: Option<usize>,
+        kill: Option<&str>,
     ) -> Result<Talk, Failure> {
         let path = shell::work_dir("log")?.join(format!("{}.err", self.name()));
         let errors =
             File::create(&path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
-        let talk = Talk::hold(command, errors, script, insist, self.case.kill, self.case.timeout * SLACK);
+        let talk = Talk::hold(command, errors, script, insist, kill, self.case.timeout * SLACK);
         drop(files);
         talk
     }
@@ -237,17 +260,35 @@ impl Run {
     /// The files that are the host's disks.
     fn disks(&self) -> Result<Vec<Temporary>, Failure> {
         let make = |(number, disk): (usize, &HostDisk)| {
-            Temporary::new(&format!("{}-disk{number}", self.name()), &vec![0; disk.bytes as usize])
+            let file = Temporary::new(&format!("{}-disk{number}", self.name()), b"")?;
+            match disk.contents {
+                Contents::Zeroes(_) => shell::set_size(file.path(), disk.bytes)?,
+                Contents::Debian => debian::root::copy(file.path(), disk.bytes)?,
+            }
+            Ok(file)
         };
         self.case.disks.iter().enumerate().map(make).collect()
     }
 
     fn judge_disks(&self, files: &[Temporary]) -> Verdict {
         for (number, (disk, file)) in self.case.disks.iter().zip(files).enumerate() {
-            let bytes = shell::read(file.path()).map_err(|failure| failure.message)?;
-            (disk.judge)(&bytes).map_err(|why| format!("disk{number}: {why}"))?;
+            let bytes = || shell::read(file.path());
+            let verdict = match disk.contents {
+                Contents::Zeroes(judge) => {
+                    bytes().map_err(|failure| failure.message).and_then(|it| judge(&it))
+                }
+                Contents::Debian => debian::root::check(file.path()),
+            };
+            verdict.map_err(|why| format!("disk{number}: {why}"))?;
         }
         Ok(())
+    }
+
+    /// File systems are whole when they have caught up with their journals, even if QEMU was killed.
+    fn recover(&self, files: &[Temporary]) -> Verdict {
+        let debian = |disk: &HostDisk| matches!(disk.contents, Contents::Debian);
+        let mut disks = self.case.disks.iter().zip(files).filter(|(disk, _)| debian(disk));
+        disks.try_for_each(|(_, file)| debian::root::recover(file.path()))
     }
 
     /// The command, and the files it reads.

@@ -11,6 +11,7 @@ mod debian;
 mod devices;
 mod fuzz;
 mod options;
+mod page;
 mod profile;
 mod qemu;
 mod realmode;

@@ -45,6 +45,14 @@ pub fn write(path: &Path, data: &[u8]) -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("{}: cannot write it: {error}", path.display())))
 }
 
+/// Gives a file another size: what it does not have yet is zeroes.
+pub fn set_size(path: &Path, bytes: u64) -> Result<(), Failure> {
+    let file = std::fs::File::options().write(true).open(path);
+    file.and_then(|file| file.set_len(bytes)).map_err(|error| {
+        Failure::new(format!("{}: cannot make it {bytes} bytes long: {error}", path.display()))
+    })
+}
+
 /// Whether a program is on the search path.
 pub fn has(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use tests::Machine;
 
 const HELP: &str = "\
-Usage: cargo xtask test [--unit] [--qemu] [--machine M] [FILTER]
+Usage: cargo xtask test [--unit] [--qemu] [--long] [--machine M] [FILTER]
 
 Runs every test, or with FILTER those whose names contain it.
 
   --unit       only what needs no machine: formatting, clippy, unit and property tests, loom
   --qemu       only the image: its real-mode code, and the tests in QEMU
+  --long       also those in QEMU that take minutes each
   --machine M  in QEMU, only on this machine: powernv8, powernv9 or powernv10
 
 The consoles of the tests in QEMU are kept in target/partita/log. The last line is `N passed, N failed`.
@@ -25,7 +26,7 @@ const MACHINE: [&str; 3] = ["realmode", "kernel", "guests"];
 
 pub fn main(arguments: Vec<OsString>) -> Result<u8, Failure> {
     use lexopt::prelude::*;
-    let (mut unit, mut qemu, mut machine, mut filter) = (false, false, None, None);
+    let (mut unit, mut qemu, mut long, mut machine, mut filter) = (false, false, false, None, None);
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         match argument {
@@ -35,12 +36,13 @@ pub fn main(arguments: Vec<OsString>) -> Result<u8, Failure> {
             }
             Long("unit") => unit = true,
             Long("qemu") => qemu = true,
+            Long("long") => long = true,
             Long("machine") => machine = Some(options::machine(&parser.value()?.string()?)?),
             Value(value) if filter.is_none() => filter = Some(value.string()?),
             other => return Err(other.unexpected().into()),
         }
     }
-    let mut suite = Suite { filter, machine, host: host_crates()?, passed: 0, failed: 0 };
+    let mut suite = Suite { filter, long, machine, host: host_crates()?, passed: 0, failed: 0 };
     if unit || !qemu {
         suite.style();
         suite.unit();
@@ -58,6 +60,7 @@ pub fn main(arguments: Vec<OsString>) -> Result<u8, Failure> {
 /// What was asked for, and the count.
 struct Suite {
     filter: Option<String>,
+    long: bool,
     machine: Option<Machine>,
     host: Vec<String>,
     passed: usize,
@@ -252,7 +255,7 @@ impl Suite {
     /// What is to run in QEMU, the longest first.
     fn runs(&self) -> Vec<Run> {
         let mut runs = Vec::new();
-        for case in tests::cases() {
+        for case in tests::cases().into_iter().filter(|case| self.long || !case.long) {
             for &machine in case.machines {
                 let wanted = self.machine.is_none_or(|only| only == machine);
                 let mut add = |oracle| {

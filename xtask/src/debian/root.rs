@@ -7,7 +7,7 @@ use super::apt::Apt;
 use super::initramfs::DHCP;
 use super::{Suite, cache};
 use crate::Failure;
-use crate::shell::{has, make_dir, output, progress, read, work_dir, write};
+use crate::shell::{has, make_dir, output, progress, read, set_size, work_dir, write};
 use bundle::Size;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -70,10 +70,33 @@ pub fn copy(to: &Path, bytes: u64) -> Result<(), Failure> {
         return Ok(());
     }
     needs(&["resize2fs"])?;
-    let wrong = |why: String| Failure::new(format!("{}: {why}", to.display()));
-    let file = std::fs::File::options().write(true).open(to).map_err(|why| wrong(why.to_string()))?;
-    file.set_len(bytes).map_err(|why| wrong(why.to_string()))?;
+    set_size(to, bytes)?;
     output(tool("resize2fs").arg(to)).map(drop)
+}
+
+/// Whether the file system in an image is whole. If not: what is wrong with it.
+pub fn check(image: &Path) -> Result<(), String> {
+    let out = tool("e2fsck").arg("-fn").arg(image).output().map_err(|why| format!("e2fsck: {why}"))?;
+    if out.status.success() {
+        Ok(())
+    } else {
+        Err(format!("e2fsck: {}", String::from_utf8_lossy(&out.stdout)))
+    }
+}
+
+/// Whether it is, in a copy, once it has caught up with its journal.
+pub fn recover(image: &Path) -> Result<(), String> {
+    let copy = image.with_extension("copy.tmp");
+    let recovered = output(Command::new("cp").arg("--sparse=always").arg(image).arg(&copy))
+        .map_err(|failure| failure.message)
+        .and_then(|_| match tool("e2fsck").args(["-p"]).arg(&copy).output() {
+            // 1: something has been put right, and that is all there was.
+            Ok(out) if matches!(out.status.code(), Some(0 | 1)) => check(&copy),
+            Ok(out) => Err(format!("e2fsck: {}", String::from_utf8_lossy(&out.stdout))),
+            Err(why) => Err(format!("e2fsck: {why}")),
+        });
+    let _ = std::fs::remove_file(&copy);
+    recovered
 }
 
 /// Whether an image can have a size. If not: why.
