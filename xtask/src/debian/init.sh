@@ -10,19 +10,19 @@ mount -t tmpfs tmpfs /tmp
 for device in /sys/bus/pci/devices/*; do
 	[ -e $device/vendor ] || continue
 	case $(cat $device/vendor $device/class | tr '\n' ' ') in
-	0x1af4*) modprobe virtio_pci ;;
-	*0x010802*) modprobe nvme ;;
-	0x8086*0x020000*) modprobe e1000e ;;
+	0x1af4*) modprobe -q virtio_pci ;;
+	*0x010802*) modprobe -q nvme ;;
+	0x8086*0x020000*) modprobe -q e1000e ;;
 	esac
 done
 for device in /sys/bus/virtio/devices/*; do
 	[ -e $device/device ] || continue
 	case $(cat $device/device) in
-	0x0001) modprobe virtio_net ;;
-	0x0002) modprobe virtio_blk ;;
-	0x0003) modprobe virtio_console ;;
-	0x0004) modprobe virtio_rng ;;
-	0x0005) modprobe virtio_balloon ;;
+	0x0001) modprobe -q virtio_net ;;
+	0x0002) modprobe -q virtio_blk ;;
+	0x0003) modprobe -q virtio_console ;;
+	0x0004) modprobe -q virtio_rng ;;
+	0x0005) modprobe -q virtio_balloon ;;
 	esac
 done
 for word in $(cat /proc/cmdline); do
@@ -33,7 +33,7 @@ for word in $(cat /proc/cmdline); do
 	esac
 done
 if [ -n "$root" ]; then
-	modprobe -a crc32c_generic ext4
+	modprobe -q -a crc32c_generic ext4
 	# The disk may take a moment to appear.
 	i=0
 	while [ ! -b $root ] && [ $i -lt 50 ]; do usleep 100000; i=$((i + 1)); done
