@@ -37,12 +37,13 @@ pub struct Setup {
 
 static SETUP: Once<Setup> = Once::new();
 static PARTITIONS: Lock<Vec<Arc<Partition>>> = Lock::new(Rank::Registry, Vec::new());
-/// All virtual processors, by slot number.
-static SLOTS: Lock<[Option<Task>; MAX_TASKS]> = Lock::new(Rank::Slots, [const { None }; MAX_TASKS]);
+/// All virtual processors, by slot number. In the heap: the image is to be small.
+static SLOTS: Lock<Vec<Option<Task>>> = Lock::new(Rank::Slots, Vec::new());
 
 /// Remembers what partitions are defined from.
 pub fn init(setup: Setup) {
     SETUP.call_once(|| setup);
+    SLOTS.lock().resize_with(MAX_TASKS, || None);
 }
 
 /// What partitions are defined from.
