@@ -24,9 +24,12 @@ struct Machine {
     memory: RefCell<HashMap<u64, u8>>,
     messages: RefCell<Vec<u32>>,
     lines: RefCell<Vec<(u32, bool)>>,
-    /// The DMA windows, as they were told: pages' size, and entries by page.
-    windows: RefCell<[Option<(u32, HashMap<u64, u64>)>; 2]>,
+    /// The DMA windows, as they were told.
+    windows: RefCell<[Option<Told>; 2]>,
 }
+
+/// The binary logarithm of its pages' bytes, and its entries.
+type Told = (u32, HashMap<u64, u64>);
 
 impl Host for Machine {
     fn read(&self, real: u64, to: &mut [u8]) -> Result<(), DmaError> {
