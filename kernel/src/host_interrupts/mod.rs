@@ -85,7 +85,7 @@ pub fn init(tree: &Fdt<'_>, features: &CpuFeatures) -> bool {
 pub fn set_own() {
     let own = crate::percpu::number();
     icp::open(own);
-    xive::open();
+    xive::close();
     host::acknowledge(own);
 }
 

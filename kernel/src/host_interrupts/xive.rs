@@ -15,7 +15,7 @@ use volatile::VolatileRef;
 
 use super::AT_ONCE;
 use crate::opal::{self, Error};
-use crate::{cpus, log, mmu};
+use crate::{cpus, mmu};
 
 /// Registers of the physical hypervisor ring (QW3) in the thread interrupt management area, whose second range is the hypervisor's view.
 /// The area shows each CPU its own. NSR says in its upper two bits whether the CPU is interrupted.
@@ -23,7 +23,7 @@ const NSR: u64 = 0x30;
 const CPPR: u64 = 0x31;
 /// A load of 16 bits: NSR and CPPR; the interrupt is taken, and CPPR lets nothing through that is not more favoured.
 const ACKNOWLEDGE: u64 = 0x830;
-/// CPPR that lets everything through.
+/// CPPR that lets everything through. 0 lets nothing.
 const OPEN: u8 = 0xff;
 /// NSR bits 0:1 (HE), in the first byte of what [`ACKNOWLEDGE`] loads, too.
 const SOMETHING: u8 = 3 << 6;
@@ -44,8 +44,11 @@ const DISABLE: u64 = 0xd00;
 /// What [`ENABLE`] loads: another event has come since the last one.
 const AGAIN: u64 = 1;
 
-/// Where the thread area is mapped; 0 if XIVE is not used.
+/// Where the thread area is mapped; 0 if there is none.
 static AREA: AtomicU64 = AtomicU64::new(0);
+
+/// What came of taking the controller over from the firmware. That is left until there is a source to serve: it takes long.
+static TAKEN: Once<Result<(), Error>> = Once::new();
 
 /// A CPU's queue: where it is, and how many entries have been read.
 struct Queue {
@@ -61,18 +64,19 @@ fn queue(cpu: usize) -> &'static Queue {
     &QUEUES.call_once(|| (0..cpus::count()).map(|_| none()).collect())[cpu]
 }
 
-/// Finds the thread area and takes the controller over from the firmware.
+/// Finds the thread area.
 pub fn find(tree: &Fdt<'_>) -> bool {
     let range = tree.find_compatible(&["ibm,opal-xive-pe"]).and_then(|node| node.reg()?.nth(1));
     let Some(ea) = range.and_then(|r| mmu::map_device(HostReal(r.starting_address as u64), 0x1000)) else {
         return false;
     };
-    if let Err(error) = opal::xive_reset() {
-        log!("the firmware keeps the interrupt controller for itself (code {})", error.0);
-        return false;
-    }
     AREA.store(ea, Ordering::Relaxed);
     true
+}
+
+/// Takes the controller over from the firmware. From then on nothing interrupts but what is registered.
+fn take_over() -> Result<(), Error> {
+    *TAKEN.call_once(opal::xive_reset)
 }
 
 /// Is it used?
@@ -80,11 +84,11 @@ pub fn is_there() -> bool {
     AREA.load(Ordering::Relaxed) != 0
 }
 
-/// Lets everything through to this CPU. Nothing comes before a source is registered.
-pub fn open() {
+/// Keeps from this CPU what the firmware may have left enabled, until the CPU has a queue.
+pub fn close() {
     let area = AREA.load(Ordering::Relaxed);
     if area != 0 {
-        write(area + CPPR, OPEN);
+        write(area + CPPR, 0u8);
     }
 }
 
@@ -130,7 +134,7 @@ impl Queue {
     }
 }
 
-/// A CPU has a queue from when the first source interrupts it.
+/// A CPU has a queue from when the first source interrupts it, and opens its thread area when it looks there.
 fn prepare(cpu: usize) -> Result<(), Error> {
     let queue = queue(cpu);
     if queue.at.load(Ordering::Relaxed) != 0 {
@@ -144,6 +148,7 @@ fn prepare(cpu: usize) -> Result<(), Error> {
     let pir = CPUS[cpu].pir.load(Ordering::Relaxed);
     opal::xive_set_queue(pir, PRIORITY, HostReal::of_ea(at as u64), QUEUE_SHIFT)?;
     queue.at.store(at as u64, Ordering::Release);
+    host::look(crate::percpu::number(), cpu);
     Ok(())
 }
 
@@ -163,6 +168,7 @@ pub struct Source {
 impl Source {
     /// Maps the pages of a source. It must be registered before it is used.
     pub fn find(source: u32) -> Result<Source, Error> {
+        take_over()?;
         let info = opal::xive_irq_info(source)?;
         let map = |page: HostReal| mmu::map_device(page, 0x1000).ok_or(Error(opal::NO_MEMORY));
         let state = map(info.state)?;
