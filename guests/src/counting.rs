@@ -1,7 +1,7 @@
 //! Work that notices when memory and registers do not belong together: a number counted in a register, and in memory from which it
 //! is read back each time.
 
-use crate::cpu::mtspr;
+use crate::cpu::{mfspr, mtspr};
 use crate::insn::{TRAP, addi, ld, sc, std};
 use crate::mem::{read64, write64};
 use crate::space::{self, READ_WRITE, Segment};
@@ -67,6 +67,10 @@ impl Counter {
         let c = &mut self.context;
         (c.nip, c.msr, c.ctr) = (self.nip, self.msr, times);
         run(c);
+        // An emulator's timer that is about to expire when DEC is set may do so afterwards.
+        while c.vector() == Vector::DECREMENTER && (mfspr::<{ spr::DEC }>() as i32) > 0 {
+            run(c);
+        }
         c.vector() == Vector::SYSTEM_CALL && read64(self.at) == c.gpr[6]
     }
 }

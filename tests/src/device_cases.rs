@@ -118,7 +118,7 @@ const SWITCH: &[&str] = &[
 /// One that is not started, beside one that lives on.
 const TAKEN: &str = concat!(
     "[hypervisor]\nconsole = \"monitor\"\n",
-    one!("start = false\ncmdline = \"at=0000:01:00.0\"\n"),
+    one!("start = false\ncmdline = \"at=0000:01:00.0 wait\"\n"),
     "[[partition]]\nname = \"y\"\nmemory = \"32M\"\nkernel = \"states\"\ncmdline = \"name=y\"\n"
 );
 const WITH_STATES: &[(&str, PackedFile)] = &[
@@ -317,9 +317,8 @@ pub fn cases() -> Vec<Case> {
                 },
                 Step {
                     expect: "guest stopped",
-                    send: "define guest other\nundefine guest\ndefine guest other\nstart other\n",
+                    send: "define guest other\nundefine guest\ndefine guest other\nstart other\nconsole other\nq",
                 },
-                Step { expect: "partition other switched itself off", send: "console other\n" },
                 Step { expect: "@ done ", send: "\x1dconsole y\nq" },
             ],
             ..case("device-taken", TAKEN, WITH_STATES, EDU)

@@ -56,6 +56,9 @@ fn store(ea: u64, problem: bool, value: u32) -> bool {
 }
 
 fn run(t: &mut Report) {
+    if platform::says("wait") {
+        wait();
+    }
     space::standard();
     let mut all = devices();
     let Some(device) = all.next() else { return t.is_true("device", false) };
@@ -71,6 +74,17 @@ fn run(t: &mut Report) {
     sizes(t, device);
     cost(t, device);
     untranslated(t, device);
+}
+
+/// Until a `q` is typed.
+fn wait() {
+    println!("@ waits");
+    loop {
+        let answer = hcall(Hcall::GET_TERM_CHAR, &[0]);
+        if answer.r4() != 0 && (answer.r5() >> 56) as u8 == b'q' {
+            return;
+        }
+    }
 }
 
 /// Bytes are no size of this device's: QEMU ends such an access with a machine check.
