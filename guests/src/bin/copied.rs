@@ -10,7 +10,7 @@
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use guests::copies::{Identity, identity};
 use guests::counting::Counter;
-use guests::cpu::TB_HZ;
+use guests::cpu::{TB_HZ, timebase};
 use guests::mem::{is_filled, read8, read64, write64};
 use guests::team::{self, MAX};
 use guests::{Hcall, Report, hcall, platform, println, rtas, space, status};
@@ -36,8 +36,14 @@ fn other(index: u64) -> ! {
         let fine = match index {
             COUNTS => counter.go(500),
             SLEEPS => team::doze(TB_HZ / 5000),
-            // An IPI: nothing else interrupts it.
-            _ => team::cede(u64::MAX) == Vector::EXTERNAL && team::accept() == 0xff00_0000 | team::IPI,
+            // An IPI: nothing else interrupts it, but its decrementer if there is none for four seconds.
+            _ => {
+                let start = timebase();
+                match team::cede(u64::MAX) {
+                    Vector::EXTERNAL => team::accept() == 0xff00_0000 | team::IPI,
+                    _ => timebase() - start >= 0x7fff_ffff,
+                }
+            }
         };
         if !fine {
             WRONG.fetch_or(1 << index, SeqCst);
