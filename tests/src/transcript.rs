@@ -33,15 +33,22 @@ impl Transcript {
         })
     }
 
-    /// All checks, in order.
+    /// All checks, in order. The hypervisor may have said something in the middle of one: then it goes on after that.
     pub fn checks(&self) -> Vec<Check> {
-        self.records("check")
-            .map(|r| {
-                let (name, rest) = r.split_once(' ').unwrap_or((r, "no outcome"));
-                let outcome = if rest == "ok" { Ok(()) } else { Err(rest.to_owned()) };
-                Check { name: name.to_owned(), outcome }
-            })
-            .collect()
+        const CHECK: &str = "@ check ";
+        let mut lines = self.text.lines();
+        let mut checks = Vec::new();
+        while let Some(line) = lines.next() {
+            let Some(at) = line.find(CHECK) else { continue };
+            let mut record = line[at + CHECK.len()..].to_owned();
+            if !record.trim_end().contains(' ') {
+                record.extend(lines.by_ref().find(|line| !line.starts_with('[')));
+            }
+            let (name, rest) = record.trim_end().split_once(' ').unwrap_or((&record, "no outcome"));
+            let outcome = if rest == "ok" { Ok(()) } else { Err(rest.to_owned()) };
+            checks.push(Check { name: name.to_owned(), outcome });
+        }
+        checks
     }
 
     /// The outcome of the check with this name; the last one, if it ran more than once.
@@ -141,6 +148,16 @@ mod tests {
 
     fn t(text: &str) -> Transcript {
         Transcript::new(text.as_bytes(), true)
+    }
+
+    #[test]
+    fn a_check_that_was_interrupted_goes_on() {
+        let text =
+            b"@ check a-\n[  0.1] two: something\nb ok\n@ check c \n[  0.2] x\nok\n@ check d\n[  0.3] y\n";
+        let checks = Transcript::new(text, true).checks();
+        let check = |name: &str, outcome| Check { name: name.into(), outcome };
+        let none = Err("no outcome".to_string());
+        assert_eq!(checks, [check("a-b", Ok(())), check("c", Ok(())), check("d", none)]);
     }
 
     #[test]
