@@ -143,6 +143,12 @@ impl Virtio {
 
     /// Makes a buffer available, without a word about it.
     pub fn give(&mut self, pieces: &[Piece]) {
+        self.describe(pieces);
+        self.publish();
+    }
+
+    /// Describes a buffer, which the device does not see yet.
+    pub fn describe(&self, pieces: &[Piece]) {
         for (n, (at, bytes, written)) in pieces.iter().enumerate() {
             let descriptor = self.ring + 16 * n as u64;
             let last = n + 1 == pieces.len();
@@ -151,6 +157,10 @@ impl Virtio {
             write16(descriptor + 12, (u16::from(!last) | u16::from(*written) << 1).to_le());
             write16(descriptor + 14, (n as u16 + 1).to_le());
         }
+    }
+
+    /// Makes the buffer that was described last available.
+    pub fn publish(&mut self) {
         write16(self.ring + 0x404 + 2 * u64::from(self.given % SIZE), 0);
         sync();
         self.given = self.given.wrapping_add(1);
