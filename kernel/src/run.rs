@@ -263,7 +263,10 @@ impl Cpu {
         // This CPU's first look at the page table comes after its arrival is seen.
         ptesync();
         let slot = presence.slot;
-        if self.loaded != Some(slot) || !vcpu.was_saved_on(self.number) {
+        if self.loaded == Some(slot) && vcpu.was_saved_on(self.number) {
+            // SAFETY: they were saved here, and no other vCPU has run here since.
+            unsafe { context::thaw(regs.context.get_mut()) };
+        } else {
             // SAFETY: what was in the registers was saved when its vCPU left.
             unsafe { context::load(self.features.generation, regs.context.get_mut()) };
         }

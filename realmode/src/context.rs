@@ -43,12 +43,14 @@ unsafe fn with_vectors(body: impl FnOnce()) {
     unsafe { asm!("mtmsrd {}", "isync", in(reg) old) };
 }
 
-/// Saves what the vCPU that owns the machine's registers has in them.
+/// Saves what the vCPU that owns the machine's registers has in them, and stops its counters. The registers themselves stay as they
+/// are: if nobody else runs here before it does again, [`thaw`] is enough.
 ///
 /// # Safety
 /// In hypervisor state on a CPU of that generation.
 pub unsafe fn save(generation: Generation, to: &mut Context) {
-    // SAFETY: stores to the context only; mffs and mfvscr read. VSCR goes through VSR 32, which has been stored.
+    // SAFETY: stores to the context only; mffs and mfvscr read. FPSCR and VSCR go through VSR 0 and 32, which have been stored and
+    // get back what they had.
     unsafe {
         with_vectors(|| {
             asm!(
@@ -59,7 +61,10 @@ pub unsafe fn save(generation: Generation, to: &mut Context) {
                 ".long 0x10000604",    // mfvscr v0
                 "addi 4, 5, 16",
                 ".long 0x7c002799",    // stxvd2x vs32,0,r4
-                inout("r4") to.vsx.as_mut_ptr() => _, in("r5") &raw mut to.fpscr,
+                ".long 0x7c003698",    // lxvd2x vs0,0,r6
+                "addi 4, 6, 32 * 16",
+                ".long 0x7c002699",    // lxvd2x vs32,0,r4
+                inout("r4") to.vsx.as_mut_ptr() => _, in("r5") &raw mut to.fpscr, in("r6") to.vsx.as_ptr(),
             );
         });
         to.mmcr0 = mfspr::<{ spr::MMCR0 }>();
@@ -94,6 +99,15 @@ pub unsafe fn load(generation: Generation, from: &mut Context) {
             );
         });
     }
+}
+
+/// Lets the counters run on for a vCPU whose registers have been saved and are still in the machine.
+///
+/// # Safety
+/// As for [`save`]; nobody has used the registers since.
+pub unsafe fn thaw(saved: &Context) {
+    // SAFETY: the caller's.
+    unsafe { mtspr::<{ spr::MMCR0 }>(saved.mmcr0) };
 }
 
 /// One vector-scalar register of the vCPU whose registers are in the machine.

@@ -7,12 +7,11 @@ use crate::{Case, Emulated, Endian, Machine, Source, Step, Transcript};
 use std::time::Duration;
 
 /// Programs that run in both byte orders with the common settings: the name of the program, and of its two cases.
-const PLAIN: [(&str, &str, &str); 12] = [
+const PLAIN: [(&str, &str, &str); 11] = [
     ("hello", "hello-le", "hello-be"),
     ("hpt", "hpt-le", "hpt-be"),
     ("calls", "calls-le", "calls-be"),
     ("vpa", "vpa-le", "vpa-be"),
-    ("registers", "registers-le", "registers-be"),
     ("faults", "faults-le", "faults-be"),
     ("pages", "pages-le", "pages-be"),
     ("program", "program-le", "program-be"),
@@ -247,6 +246,9 @@ pub fn cases() -> Vec<Case> {
             script: vec![Step { expect: "type now", send: "hello\n" }],
             ..Case::guest("terminal-be", "xics", Endian::Big)
         },
+        // The second processor never starts: it is there so that the first can give way.
+        Case { vcpus: 2, ..one("registers-le", "registers") },
+        Case { vcpus: 2, ..Case::guest("registers-be", "registers", Endian::Big) },
         Case { vcpus: 2, ..one("smp-le", "smp") },
         // The oracle takes its time with it; once is enough.
         Case { vcpus: 2, oracle: false, ..Case::guest("smp-be", "smp", Endian::Big) },

@@ -119,6 +119,12 @@ fn vectors(t: &mut Report) {
         let lost = vectors_across(&cede, |c| c.gpr[22] = Hcall::CEDE.0);
         t.same("vsx-cede", lost, 0);
     }
+    // Giving way to nobody: the processor is left, and found again as nobody else has used it.
+    let lost = vectors_across(&call, |c| {
+        c.gpr[22] = Hcall::CONFER.0;
+        c.gpr[23] = u64::MAX;
+    });
+    t.same("vsx-confer", lost, 0);
     // A third of a second of being preempted.
     let lost = vectors_across(&units::SPIN, |c| c.gpr[22] = 160_000_000);
     t.same("vsx-time", lost, 0);
@@ -176,7 +182,7 @@ fn special(t: &mut Report) {
         ("ebbhr", spr::EBBHR, 0x1234_5670),
         ("ebbrr", spr::EBBRR, 0x2345_6780),
         ("bescr", spr::BESCR, 0x3),
-        ("mmcr0", spr::MMCR0, 0x8000_0000),
+        ("mmcr0", spr::MMCR0, 0x4000_0000),
         ("mmcr1", spr::MMCR1, 0x12),
         ("mmcr2", spr::MMCR2, 0x1000_0000_0000_0000),
         ("mmcra", spr::MMCRA, 0x10),
@@ -222,6 +228,12 @@ fn special(t: &mut Report) {
         let call = [x(31, 22, 3, 22, 444), sc(1)];
         let got = kept(number, value, &call, |c| c.gpr[22] = 0x7c);
         t.equal("across-call", got, Some(want));
+        let confer = [x(31, 22, 3, 22, 444), x(31, 23, 4, 23, 444), sc(1)];
+        let got = kept(number, value, &confer, |c| {
+            c.gpr[22] = Hcall::CONFER.0;
+            c.gpr[23] = u64::MAX;
+        });
+        t.equal("across-confer", got, Some(want));
         if prod {
             guests::status(Hcall::PROD, &[0]);
             let got = kept(number, value, &call, |c| c.gpr[22] = Hcall::CEDE.0);
