@@ -79,7 +79,12 @@ pub fn set_up(functions: &[&'static pci::Device]) {
                 log!("{}", device.line());
                 devices.push(device);
             }
-            Err(why) => log!("device {}: {why}", function.address),
+            Err(why) => {
+                log!("device {}: {why}", function.address);
+                if let Err(error) = function.disable() {
+                    log!("device {}: {error}", function.address);
+                }
+            }
         }
     }
     for device in DEVICES.call_once(|| devices) {

@@ -65,6 +65,9 @@ pub enum Window {
 }
 
 impl Window {
+    /// Both.
+    pub const ALL: [Window; 2] = [Window::Low, Window::High];
+
     /// Its first bus address.
     pub fn base(self) -> u64 {
         (self as u64) << 59

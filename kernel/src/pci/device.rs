@@ -125,7 +125,7 @@ impl Device {
         }
         self.used.store(true, Ordering::Relaxed);
         // What errors before may have cut off.
-        self.endpoint.thaw().map_err(|error| pci::Error::Access(pci::AccessError(error.0)))?;
+        self.endpoint.thaw().map_err(pci::AccessError::from)?;
         let Endpoint { host, function, .. } = self.endpoint;
         for (bar, address) in self.bars.iter().zip(&self.place.addresses) {
             pci::assign(host, function, *bar, *address)?;
@@ -133,27 +133,28 @@ impl Device {
         Ok(pci::switch(host, function, to)?)
     }
 
-    /// Takes it out again, and resets it: it neither reaches memory then nor interrupts.
+    /// Takes it out again, and resets it: it neither reaches memory then nor interrupts. After an error it may still, and this can be tried
+    /// again.
     pub fn disable(&self) -> Result<(), pci::Error> {
-        if !self.used.swap(false, Ordering::Relaxed) {
+        if !self.used.load(Ordering::Relaxed) {
             return Ok(());
         }
         let Endpoint { host, function, .. } = self.endpoint;
-        pci::switch(host, function, Active::Nothing)?;
-        for message in self.given.lock().clone() {
+        // Each step is done whatever has become of those before: its memory is about to be somebody else's.
+        let off = self.switch(Active::Nothing);
+        let given = self.given.lock().clone();
+        for message in given {
             host_interrupts::unregister(message.source);
         }
-        if let Some(messages) = self.messages {
-            messages.switch(host, function, false, false)?;
-        }
-        for window in [Window::Low, Window::High] {
-            let closed = self.endpoint.close(window);
-            closed.map_err(|error| pci::Error::Access(pci::AccessError(error.0)))?;
-        }
-        if let Some(reset) = self.reset {
-            reset.start(host, function)?;
+        let silent = self.switch_messages(false, false);
+        let closed = Window::ALL.map(|window| self.endpoint.close(window).map_err(pci::AccessError::from));
+        let reset = self.reset.map_or(Ok(()), |reset| {
             self.reset_at.store(timebase(), Ordering::Relaxed);
-        }
+            reset.start(host, function)
+        });
+        off.and(silent)?;
+        closed.into_iter().chain([reset]).collect::<Result<(), _>>()?;
+        self.used.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -189,14 +190,19 @@ impl Device {
         self.endpoint.host.read(self.endpoint.function, offset)
     }
 
-    /// What it takes part in, from now on.
+    /// What it takes part in, from now on. Nothing, if it is not in use: it may be about to reset.
     pub fn switch(&self, to: Active) -> Result<(), pci::Error> {
+        if !self.used.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         Ok(pci::switch(self.endpoint.host, self.endpoint.function, to)?)
     }
 
-    /// Switches its messages on or off, or holds them back.
+    /// Switches its messages on or off, or holds them back; likewise.
     pub fn switch_messages(&self, on: bool, masked: bool) -> Result<(), pci::Error> {
-        let Some(messages) = self.messages else { return Ok(()) };
+        let Some(messages) = self.messages.filter(|_| self.used.load(Ordering::Relaxed)) else {
+            return Ok(());
+        };
         Ok(messages.switch(self.endpoint.host, self.endpoint.function, on, masked)?)
     }
 

@@ -41,11 +41,10 @@ pub struct Message {
 const UNIT: u64 = 16 << 20;
 
 impl Endpoint {
-    /// Lets it reach all memory of the machine, and answers what is to be added to a real address for it.
-    pub fn reach_all(&self) -> Result<u64, Error> {
-        let bytes = memory::end().next_multiple_of(UNIT).next_power_of_two();
-        opal::pci_map_all(self.host.id, self.number, Window::High, bytes)?;
-        Ok(Window::High.base())
+    /// Lets it reach all memory of the machine in its second window.
+    pub fn reach_all(&self) -> Result<(), Error> {
+        let bytes = memory::end().max(UNIT).next_power_of_two();
+        opal::pci_map_all(self.host.id, self.number, Window::High, bytes)
     }
 
     /// Lets it reach what a table of translation entries says, for pages of `page` bytes.

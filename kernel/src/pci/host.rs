@@ -66,13 +66,19 @@ impl HostBridge {
     }
 }
 
+impl From<opal::Error> for AccessError {
+    fn from(error: opal::Error) -> AccessError {
+        AccessError(error.0)
+    }
+}
+
 impl Config for HostBridge {
     fn read(&self, function: Function, offset: u16) -> Result<u32, AccessError> {
-        opal::pci_config_read(self.id, function.0, offset).map_err(|error| AccessError(error.0))
+        Ok(opal::pci_config_read(self.id, function.0, offset)?)
     }
 
     fn write(&self, function: Function, offset: u16, value: u32) -> Result<(), AccessError> {
-        opal::pci_config_write(self.id, function.0, offset, value).map_err(|error| AccessError(error.0))
+        Ok(opal::pci_config_write(self.id, function.0, offset, value)?)
     }
 }
 

@@ -2,7 +2,7 @@
 //! the host bridge's window, and claimed by a partition as long as it is defined.
 //!
 //! A partition reaches the memory of its devices directly, at real addresses above its RAM: each range is a device slot of its page
-//! table ([`Claim::regions`]). While the partition runs the device reaches the partition's memory, and no other ([`reach`]), and its messages
+//! table ([`Claim::add_slots`]). While the partition runs the device reaches the partition's memory, and no other ([`reach`]), and its messages
 //! are interrupts of the partition's. Configuration space stays ours, and I/O space and the interrupt line are off. When the
 //! partition ends all of it goes off, and the function is reset, if it knows how to do that by itself; what is left in one that does not,
 //! the next start finds.
@@ -171,14 +171,14 @@ impl Claim {
         let mut reach = Reach::default();
         let (shift, pages) = phb::layout::FIRST_WINDOW;
         reach.open(0, shift, pages)?;
+        // From here on `disable` takes back what has been done, though not all of it may be.
+        *self.reach.lock() = Some(reach);
         for device in &self.devices {
             let failed = |why: &dyn Display| format!("device {}: {why}", device.address);
-            reach
-                .tell(&device.endpoint)
-                .map_err(|error| failed(&format_args!("the firmware gives it no DMA (code {})", error.0)))?;
             device.enable(Active::Memory).map_err(|error| failed(&error))?;
+            let told = self.reach.lock().as_ref().map_or(Ok(()), |reach| reach.tell(&device.endpoint));
+            told.map_err(|error| failed(&format_args!("the firmware gives it no DMA (code {})", error.0)))?;
         }
-        *self.reach.lock() = Some(reach);
         Ok(())
     }
 
@@ -211,12 +211,17 @@ impl Claim {
 
     /// Takes all that away again, and resets the devices.
     pub fn disable(&self) {
+        let mut all = true;
         for device in &self.devices {
             if let Err(error) = device.disable() {
                 log!("device {}: {error}", device.address);
+                all = false;
             }
         }
-        drop(self.reach.lock().take());
+        let reach = self.reach.lock().take();
+        if let Some(reach) = reach.filter(|_| !all) {
+            reach.strand();
+        }
     }
 }
 

@@ -20,8 +20,6 @@ use crate::partition::table::{Block, table};
 
 /// Bits of a translation entry: it may be read (63), and written (62). They are the guest's, too.
 const RIGHTS: u64 = 3;
-/// The windows, as the crate `phb` counts them.
-const WINDOWS: [Window; 2] = [Window::Low, Window::High];
 /// A table has this many entries at least: it is 4 KiB long.
 const LEAST: u64 = 512;
 
@@ -53,9 +51,9 @@ fn frame(partition: &Partition, real: u64) -> Result<HostReal, paging::Error> {
     partition.memory().pages(|pages| pages.reach(GuestReal(real), AccessKind::Write, None, |host, _| host))
 }
 
-/// Makes a device's host bridge forget a window.
+/// Makes a device's host bridge forget a window, as the crate `phb` counts them.
 pub fn forget(endpoint: &Endpoint, n: usize) -> Result<(), Error> {
-    WINDOWS.get(n).map_or(Ok(()), |window| endpoint.close(*window))
+    Window::ALL.get(n).map_or(Ok(()), |window| endpoint.close(*window))
 }
 
 impl Reach {
@@ -80,7 +78,7 @@ impl Reach {
 
     /// Tells a device's host bridge of its windows.
     pub fn tell(&self, endpoint: &Endpoint) -> Result<(), Error> {
-        for (table, window) in self.0.iter().zip(WINDOWS) {
+        for (table, window) in self.0.iter().zip(Window::ALL) {
             match table {
                 None => endpoint.close(window)?,
                 Some(table) => {
@@ -91,6 +89,13 @@ impl Reach {
             }
         }
         Ok(())
+    }
+
+    /// A host bridge may still know of the tables: they lead nowhere from now on, and stay for good.
+    pub fn strand(self) {
+        let entries = self.0.iter().flatten().flat_map(|table| table.entries);
+        entries.for_each(|entry| entry.store(0, Ordering::Relaxed));
+        core::mem::forget(self);
     }
 
     /// The partition has set entries, from a page on.
