@@ -124,8 +124,7 @@ impl Function for Passed {
 
     fn config_write(&mut self, offset: u16, bytes: usize, value: u32, bus: &dyn Bus) -> bool {
         self.config.write(offset, bytes, value, bus);
-        let Some(at) = self.messages else { return false };
-        if matches!(self.device.messages(), Some(Messages::One { .. }))
+        if let (Some(at), Some(Messages::One { .. })) = (self.messages, self.device.messages())
             && (at + ADDRESS..at + DATA + 2).contains(&offset)
         {
             let word = |n| self.config.read(at + ADDRESS + n, 4);
@@ -137,7 +136,8 @@ impl Function for Passed {
                 self.program(0);
             }
         }
-        if (offset::COMMAND..offset::COMMAND + 2).contains(&offset) || (at..at + 4).contains(&offset) {
+        let is_control = self.messages.is_some_and(|at| (at..at + 4).contains(&offset));
+        if (offset::COMMAND..offset::COMMAND + 2).contains(&offset) || is_control {
             self.follow();
         }
         false
