@@ -49,9 +49,7 @@ static LINES: Lock<Vec<Line>> = Lock::new(Rank::Interrupts, Vec::new());
 /// The CPU that gets the next source.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// How many interrupts a CPU serves before it sees to other things.
-const AT_ONCE: usize = 32;
-/// And how many in a period, 1 ms: what comes beyond is not ended at its source before the period is over, and so comes again then. A guest
+/// How many interrupts a CPU serves in a period, 1 ms: what comes beyond is not ended at its source before the period is over, and so comes again then. A guest
 /// whose device interrupts without end leaves others most of the CPU.
 const AT_MOST: u32 = 100;
 const PERIOD: u64 = TIMEBASE_HZ / 1000;
@@ -95,15 +93,19 @@ pub fn register(source: u32, bridge: u64, handler: Handler) -> Result<(), opal::
     let turn = NEXT.fetch_add(1, Ordering::Relaxed) % cpus::count();
     let cpu = (turn..cpus::count()).find(|cpu| online.contains(*cpu)).unwrap_or(cpus::boot());
     let mut lines = LINES.lock();
-    let known = lines.iter().find(|line| line.source == source).map(|line| line.origin);
-    let origin = match known {
-        Some(origin) => origin,
-        None if xive::is_there() => Origin::Xive(xive::Source::find(source)?),
-        None => Origin::Bridge(bridge),
+    let (origin, before) = match lines.iter_mut().find(|line| line.source == source) {
+        Some(line) => (line.origin, line.handler.replace(handler)),
+        None => {
+            let is_xive = xive::is_there();
+            let origin =
+                if is_xive { Origin::Xive(xive::Source::find(source)?) } else { Origin::Bridge(bridge) };
+            lines.push(Line { source, origin, handler: Some(handler) });
+            (origin, None)
+        }
     };
-    lines.retain(|line| line.source != source);
-    lines.push(Line { source, origin, handler: Some(handler) });
     drop(lines);
+    // Not under the lock: what it refers to may be long to drop.
+    drop(before);
     match origin {
         Origin::Bridge(_) => icp::target(source, cpu),
         Origin::Xive(state) => state.target(source, cpu),

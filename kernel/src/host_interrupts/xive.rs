@@ -2,7 +2,7 @@
 //! source's event goes to a queue in memory that belongs to a CPU and a priority, and the CPU's thread area says that there is something.
 #![allow(unsafe_code)] // device registers and the queues, which the interrupt controller writes
 
-use alloc::alloc::{Layout, alloc_zeroed};
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -13,8 +13,8 @@ use realmode::host::{self, CPUS};
 use spin::Once;
 use volatile::VolatileRef;
 
-use super::AT_ONCE;
 use crate::opal::{self, Error};
+use crate::sync::{Lock, Rank};
 use crate::{cpus, mmu};
 
 /// Registers of the physical hypervisor ring (QW3) in the thread interrupt management area, whose second range is the hypervisor's view.
@@ -43,6 +43,9 @@ const ENABLE: u64 = 0xc00;
 const DISABLE: u64 = 0xd00;
 /// What [`ENABLE`] loads: another event has come since the last one.
 const AGAIN: u64 = 1;
+
+/// How many interrupts a CPU serves before it sees to other things.
+const AT_ONCE: usize = 32;
 
 /// Where the thread area is mapped; 0 if there is none.
 static AREA: AtomicU64 = AtomicU64::new(0);
@@ -136,17 +139,26 @@ impl Queue {
 
 /// A CPU has a queue from when the first source interrupts it, and opens its thread area when it looks there.
 fn prepare(cpu: usize) -> Result<(), Error> {
+    /// Who makes one. Several CPUs may be about to, and the firmware knows one of each CPU's.
+    static MAKER: Lock<()> = Lock::new(Rank::Interrupts, ());
+    let _alone = MAKER.lock();
     let queue = queue(cpu);
     if queue.at.load(Ordering::Relaxed) != 0 {
         return Ok(());
     }
-    // SAFETY: the layout has a size. Nobody frees the queue: the controller writes it as long as the machine runs.
-    let at = unsafe { alloc_zeroed(Layout::from_size_align_unchecked(1 << QUEUE_SHIFT, 1 << QUEUE_SHIFT)) };
+    // SAFETY: a power of two, and no more than fits.
+    let layout = unsafe { Layout::from_size_align_unchecked(1 << QUEUE_SHIFT, 1 << QUEUE_SHIFT) };
+    // SAFETY: the layout has a size. Nobody frees a queue that is in use: the controller writes it as long as the machine runs.
+    let at = unsafe { alloc_zeroed(layout) };
     if at.is_null() {
         return Err(Error(opal::NO_MEMORY));
     }
     let pir = CPUS[cpu].pir.load(Ordering::Relaxed);
-    opal::xive_set_queue(pir, PRIORITY, HostReal::of_ea(at as u64), QUEUE_SHIFT)?;
+    if let Err(error) = opal::xive_set_queue(pir, PRIORITY, HostReal::of_ea(at as u64), QUEUE_SHIFT) {
+        // SAFETY: it is from here, and the controller has not taken it.
+        unsafe { dealloc(at, layout) };
+        return Err(error);
+    }
     queue.at.store(at as u64, Ordering::Release);
     host::look(crate::percpu::number(), cpu);
     Ok(())
