@@ -30,14 +30,22 @@ pub fn is_there() -> bool {
 /// Fills a buffer with random numbers. False if there is no source, or not so much of it at the moment; what is in the buffer then is
 /// not random.
 pub fn fill(to: &mut [u8]) -> bool {
+    take(to, None) == to.len()
+}
+
+/// Fills a buffer from its start on: how much of it. If the host's source has no more, it rings the bell when it has; the processor's will be
+/// back.
+fn take(to: &mut [u8], bell: Option<&Arc<dyn Doorbell>>) -> usize {
     if !DARN.load(Ordering::Relaxed) {
-        return host::rng().is_some_and(|rng| rng.fill(to, None) == to.len());
+        return host::rng().map_or(0, |rng| rng.fill(to, bell));
     }
-    to.chunks_mut(8).all(|piece| {
-        let Some(word) = (0..TRIES).find_map(|_| darn()) else { return false };
+    let mut filled = 0;
+    for piece in to.chunks_mut(8) {
+        let Some(word) = (0..TRIES).find_map(|_| darn()) else { break };
         piece.copy_from_slice(&word.to_ne_bytes()[..piece.len()]);
-        true
-    })
+        filled += piece.len();
+    }
+    filled
 }
 
 /// The source as a partition's device has it.
@@ -48,12 +56,7 @@ pub struct Source {
 
 impl Entropy for Source {
     fn fill(&mut self, to: &mut [u8]) -> usize {
-        match host::rng().filter(|_| !DARN.load(Ordering::Relaxed)) {
-            Some(rng) => rng.fill(to, self.bell.as_ref()),
-            None if fill(to) => to.len(),
-            // The processor's will be back.
-            None => 0,
-        }
+        take(to, self.bell.as_ref())
     }
 
     fn is_ready(&self) -> bool {

@@ -72,7 +72,6 @@ impl Nic {
 
     /// Takes in what has come, and sends what waits.
     pub fn serve(&self) {
-        self.state.lock().device.acknowledge();
         let mut frame = [0; MAX_FRAME];
         // As much as may have come; more will be another interrupt.
         for _ in 0..SIZE {

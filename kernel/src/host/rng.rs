@@ -37,16 +37,19 @@ struct State {
 }
 
 impl State {
-    /// Takes in what has come.
+    /// Takes in what has come, and asks for more.
     fn serve(&mut self) {
-        self.device.acknowledge();
+        self.take_in();
+        self.order();
+    }
+
+    fn take_in(&mut self) {
         while let Some((buffer, bytes)) = self.ring.take() {
             let room = SUPPLY - self.supply.len();
             self.supply.extend_from_slice(&buffer[..bytes.min(room)]);
             buffer.fill(0);
             self.ring.free.push(buffer);
         }
-        self.order();
     }
 
     fn order(&mut self) {
@@ -102,7 +105,7 @@ impl Rng {
     /// there is more.
     pub fn fill(&self, to: &mut [u8], bell: Option<&Arc<dyn Doorbell>>) -> usize {
         let mut state = self.state.lock();
-        state.serve();
+        state.take_in();
         let rest = state.supply.len().saturating_sub(to.len());
         let given = state.supply.len() - rest;
         to[..given].copy_from_slice(&state.supply[rest..]);

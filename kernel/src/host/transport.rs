@@ -146,11 +146,6 @@ impl Device {
             self.registers.notify(index);
         }
     }
-
-    /// Lowers its interrupt line.
-    pub fn acknowledge(&mut self) {
-        let _ = self.registers.ack_interrupt();
-    }
 }
 
 /// Where the common configuration of a function is mapped.

@@ -93,7 +93,6 @@ impl State {
 
     /// Takes in what the device has done. True if its partition's device is to know.
     fn serve(&mut self) -> bool {
-        self.device.acknowledge();
         while let Some(id) = self.queue.peek_used().filter(|_| !self.broken) {
             let out = |slot: &&mut Slot| matches!(slot.phase, Phase::Out(n) | Phase::Orphan(n) if n == id);
             match self.slots.iter_mut().find(out) {
