@@ -78,7 +78,9 @@ pub fn define(
                 );
             }
         }
-        if table.balloon {
+        if table.balloon && !passed.is_empty() {
+            log!("partition {}: its devices reach all its memory, so it has no balloon", table.name);
+        } else if table.balloon {
             // It is about real addresses.
             let unit = if table.huge_pages { 16 << 20 } else { FRAME };
             add(Box::new(BalloonDevice::new(table.memory, unit)), false);
