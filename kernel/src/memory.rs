@@ -155,6 +155,7 @@ static END: AtomicU64 = AtomicU64::new(0);
 pub fn end() -> u64 {
     END.load(Ordering::Relaxed)
 }
+
 /// What the allocator's own tables take, in bytes.
 static TABLES: AtomicU64 = AtomicU64::new(0);
 

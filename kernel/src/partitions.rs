@@ -13,8 +13,8 @@ use sched::MAX_TASKS;
 use spin::Once;
 
 use crate::mmu::LPIDS;
+use crate::partition::Partition;
 use crate::partition::life::Doing;
-use crate::partition::{Partition, Shape};
 use crate::sync::{Lock, Rank};
 use crate::{memory, merge};
 
@@ -78,22 +78,17 @@ pub fn define(table: &str, name: &str) -> Result<Arc<Partition>, String> {
         .iter()
         .find(|t| t.name == table)
         .ok_or_else(|| format!("the manifest has no partition {table}"))?;
-    define_as(table, name, None, false)
+    define_as(table, name, None)
 }
 
 /// Defines a partition of the same shape as another one, to become a copy of it. Devices of the host stay where they are.
 pub fn define_like(other: &Partition, name: &str) -> Result<Arc<Partition>, String> {
     let mut table = other.table.clone();
     table.devices.clear();
-    define_as(&table, name, Some(other.hpt_bytes().trailing_zeros()), true)
+    define_as(&table, name, Some(other.hpt_bytes().trailing_zeros()))
 }
 
-fn define_as(
-    table: &bundle::Partition,
-    name: &str,
-    hpt_shift: Option<u32>,
-    copy: bool,
-) -> Result<Arc<Partition>, String> {
+fn define_as(table: &bundle::Partition, name: &str, copy_of: Option<u32>) -> Result<Arc<Partition>, String> {
     let setup = setup();
     let mut partitions = PARTITIONS.lock();
     if partitions.iter().any(|partition| partition.name == name) {
@@ -111,8 +106,7 @@ fn define_as(
     }
     let files = |file: &str| setup.bundle.file(file);
     let before = memory::allocated();
-    let shape = Shape { hpt_shift, copy };
-    let partition = Arc::new(Partition::define(lpid, name, table, shape, &free, files, &setup.features)?);
+    let partition = Arc::new(Partition::define(lpid, name, table, copy_of, &free, files, &setup.features)?);
     let taken = memory::allocated().saturating_sub(before);
     partition.overhead.store(taken.saturating_sub(partition.hpt_bytes()), Ordering::Relaxed);
     let mut slots = SLOTS.lock();

@@ -67,7 +67,7 @@ impl Host for Owner<'_> {
     }
 }
 
-/// Signals a source of a partition that signals by messages. It exists.
+/// Signals a source of a partition that signals by messages, if there is such a one.
 pub fn message(partition: &Partition, source: u32) {
     partition.kick(partition.core().xics.assert(source).unwrap_or(Kick::NONE));
 }

@@ -4,6 +4,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use emulate::units;
 use hpt::AccessKind;
 use paging::{Context, Error, Host, Outcome, Shares, Supply};
 use power::{GuestReal, HostReal};
@@ -74,17 +75,6 @@ impl Host for HostMemory {
     fn shares(&self) -> Shares<'_> {
         memory::shares()
     }
-}
-
-/// The aligned units that a range falls into, as large as they come up to a doubleword: their offsets and lengths.
-fn aligned_units(at: usize, len: usize) -> impl Iterator<Item = (usize, usize)> {
-    let mut done = 0;
-    core::iter::from_fn(move || {
-        let most = (len - done).checked_ilog2()?;
-        let unit = 1 << (at + done).trailing_zeros().min(most).min(3);
-        done += unit;
-        Some((done - unit, unit))
-    })
 }
 
 /// Is it one of these, as most are?
@@ -165,7 +155,7 @@ unsafe fn load_all(from: *const u8, to: *mut u8, bytes: usize) {
         // SAFETY: the caller's.
         return unsafe { load_unit(from, to, bytes) };
     }
-    for (offset, unit) in aligned_units(from as usize, bytes) {
+    for (offset, unit) in units(from as u64, bytes) {
         // SAFETY: the caller's.
         unsafe { load_unit(from.add(offset), to.add(offset), unit) };
     }
@@ -184,7 +174,7 @@ unsafe fn store_all(from: *const u8, to: *mut u8, bytes: usize) {
         // SAFETY: the caller's.
         return unsafe { store_unit(from, to, bytes) };
     }
-    for (offset, unit) in aligned_units(to as usize, bytes) {
+    for (offset, unit) in units(to as u64, bytes) {
         // SAFETY: the caller's.
         unsafe { store_unit(from.add(offset), to.add(offset), unit) };
     }
@@ -238,7 +228,7 @@ impl<'a> GuestMemory<'a> {
         Ok(())
     }
 
-    /// Reads bytes. What is aligned is read at once, up to eight bytes: the guest may change it meanwhile.
+    /// Reads bytes. What is aligned is read at once, up to eight bytes, unless they are many: the guest may change it meanwhile.
     pub fn read(&self, at: GuestReal, to: &mut [u8]) -> Result<(), Error> {
         let base = to.as_mut_ptr();
         self.each(at, to.len(), AccessKind::Read, Some(&OWN), |done, from, n| {

@@ -149,14 +149,6 @@ struct Parts {
     _identity_pages: Box<[Page]>,
 }
 
-/// How a partition is to be, beside what its table says.
-pub struct Shape {
-    /// Its page table has 2^`hpt_shift` bytes, or what is usual for its memory.
-    pub hpt_shift: Option<u32>,
-    /// It is to become a copy of another one.
-    pub copy: bool,
-}
-
 /// A reference that outlives its scope: to something in a box that the partition keeps.
 ///
 /// # Safety
@@ -167,12 +159,13 @@ unsafe fn kept<T: ?Sized>(of: &T) -> &'static T {
 }
 
 impl Partition {
-    /// Defines a partition from its table in the manifest, with one slot number for each vCPU. An error is one line for the user.
+    /// Defines a partition from its table in the manifest, with one slot number for each vCPU; to become a copy of a partition with a page table
+    /// of 2^`copy_of` bytes, if that is given. An error is one line for the user.
     pub fn define(
         lpid: Lpid,
         name: &str,
         table_of: &bundle::Partition,
-        shape: Shape,
+        copy_of: Option<u32>,
         slots_of: &[usize],
         files: impl Fn(&str) -> Option<&'static [u8]>,
         features: &CpuFeatures,
@@ -193,7 +186,7 @@ impl Partition {
                 .transpose()?,
             cmdline: table_of.cmdline.clone(),
         };
-        let tables = match shape.hpt_shift {
+        let tables = match copy_of {
             Some(shift) => Table::new(shift, features.hpte_format)?,
             None => Table::for_memory(bytes, features.hpte_format)?,
         };
@@ -215,7 +208,7 @@ impl Partition {
             units += len / unit;
         }
         let devices = pci::claim(&table_of.devices)?;
-        let emulated = devices::define(lpid, table_of, shape.copy, &devices, &files)?;
+        let emulated = devices::define(lpid, table_of, copy_of.is_some(), &devices, &files)?;
         if let Some(bridge) = emulated.as_ref().filter(|_| !devices.is_empty()) {
             devices.add_slots(&mut slots, &bridge.places())?;
         }
