@@ -8,7 +8,7 @@ use crate::{Host, HostBridge};
 pub const MOST_ENTRIES: usize = 512;
 
 impl HostBridge {
-    fn window(&mut self, number: u64) -> Result<(usize, &mut Window), Error> {
+    pub(crate) fn window(&mut self, number: u64) -> Result<(usize, &mut Window), Error> {
         let mut windows =
             self.windows.iter_mut().enumerate().filter_map(|(n, window)| Some((n, window.as_mut()?)));
         windows.find(|(_, window)| u64::from(window.number) == number).ok_or(Error::Parameter)

@@ -172,15 +172,13 @@ impl HostBridge {
     }
 
     fn remove_window(&mut self, number: u32, host: &dyn Host) -> RtasStatus {
-        let mut windows = self.windows.iter_mut().enumerate();
-        let place = windows.find(|(_, w)| w.as_ref().is_some_and(|w| w.number == number));
-        match place {
-            Some((n, window)) => {
-                *window = None;
+        match self.window(number.into()) {
+            Ok((n, _)) => {
+                self.windows[n] = None;
                 host.window(n, None);
                 RtasStatus::SUCCESS
             }
-            None => RtasStatus::PARAMETER,
+            Err(_) => RtasStatus::PARAMETER,
         }
     }
 }

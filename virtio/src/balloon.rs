@@ -234,8 +234,6 @@ impl Device for BalloonDevice {
         self.balloon.actual.store(u32::from_le_bytes(actual), Ordering::Relaxed);
     }
 
-    fn start(&mut self, _features: u64) {}
-
     fn reset(&mut self) {
         self.part = None;
         self.inside.fill(0);

@@ -181,8 +181,6 @@ impl Device for Blk {
         }
     }
 
-    fn config_write(&mut self, _: usize, _: &[u8]) {}
-
     fn start(&mut self, features: u64) {
         self.writes_through = features & feature::FLUSH == 0;
     }

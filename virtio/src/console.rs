@@ -56,19 +56,25 @@ impl Line {
     }
 
     /// Hands what the guest has put out to `screen`, which answers how much of it it has taken.
+    ///
+    /// The lock is not held meanwhile: a screen is slow. What waits stays where it is then, as it is shown.
     pub fn show(&self, mut screen: impl FnMut(&[u8]) -> usize) {
-        let resumed = {
-            let mut bytes = self.bytes.lock();
-            loop {
-                let (piece, _) = bytes.output.as_slices();
-                let n = if piece.is_empty() { 0 } else { screen(piece).min(piece.len()) };
-                if n == 0 {
-                    break;
-                }
-                bytes.output.drain(..n);
-            }
-            bytes.held_back && bytes.output.len() < OUTPUT
-        };
+        let mut bytes = self.bytes.lock();
+        // What comes from now on is for the next time.
+        let mut left = bytes.output.len();
+        while left > 0 {
+            let mut piece = [0; PIECE];
+            let n = left.min(PIECE);
+            piece.iter_mut().zip(bytes.output.iter().take(n)).for_each(|(to, from)| *to = *from);
+            drop(bytes);
+            let taken = screen(&piece[..n]).min(n);
+            bytes = self.bytes.lock();
+            let waits = bytes.output.len();
+            bytes.output.drain(..taken.min(waits));
+            left = if taken == 0 { 0 } else { left - taken };
+        }
+        let resumed = bytes.held_back && bytes.output.len() < OUTPUT;
+        drop(bytes);
         if resumed {
             self.ring();
         }
@@ -187,14 +193,6 @@ impl Device for Console {
     fn queue_sizes(&self) -> &'static [u16] {
         &[64, 64]
     }
-
-    fn config_read(&self, _offset: usize, to: &mut [u8]) {
-        to.fill(0);
-    }
-
-    fn config_write(&mut self, _offset: usize, _from: &[u8]) {}
-
-    fn start(&mut self, _features: u64) {}
 
     fn reset(&mut self) {
         self.part = None;

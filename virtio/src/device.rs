@@ -45,19 +45,19 @@ pub trait Device: Send {
     /// The greatest size of each of its queues, powers of two.
     fn queue_sizes(&self) -> &'static [u16];
 
-    /// Reads its configuration, from `offset` on. What is beyond it is zero.
-    fn config_read(&self, offset: usize, to: &mut [u8]);
+    /// Reads its configuration, from `offset` on. What is beyond it stays as it is, zero.
+    fn config_read(&self, _offset: usize, _to: &mut [u8]) {}
 
     /// Writes to it. What cannot be written stays.
-    fn config_write(&mut self, offset: usize, from: &[u8]);
+    fn config_write(&mut self, _offset: usize, _from: &[u8]) {}
 
     /// The driver has set DRIVER_OK, with these features.
-    fn start(&mut self, features: u64);
+    fn start(&mut self, _features: u64) {}
 
     /// The driver has reset it: what is under way is forgotten.
     fn reset(&mut self);
 
-    /// Serves a queue: its driver has made buffers available, or (`poll`) something else has happened that they may be needed for. It does a
+    /// Serves a queue: its driver has made buffers available, or something else has happened ([`Device::pending`]) that they may be needed for. It does a
     /// bounded amount of work. True if there is more to do at once: it will be called again, after others had their turn.
     fn serve(&mut self, index: usize, queues: &mut [Queue], bus: &dyn Bus) -> Result<bool, Broken>;
 

@@ -205,8 +205,6 @@ impl Device for Card {
         }
     }
 
-    fn config_write(&mut self, _offset: usize, _from: &[u8]) {}
-
     fn start(&mut self, features: u64) {
         self.features = features;
         self.started = true;

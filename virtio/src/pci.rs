@@ -49,8 +49,6 @@ pub struct Transport {
     changes: u32,
     /// Queues to be served, as bits.
     to_serve: u32,
-    /// What the driver has done wrong.
-    fault: Option<Broken>,
     notifies: u64,
     interrupts: u64,
 }
@@ -104,7 +102,6 @@ impl Transport {
             isr: 0,
             changes,
             to_serve: 0,
-            fault: None,
             notifies: 0,
             interrupts: 0,
         };
@@ -115,16 +112,6 @@ impl Transport {
     /// The same without a host bridge that translates addresses: its driver finds memory at its real addresses.
     pub fn untranslated(self) -> Transport {
         Transport { needed: VERSION_1, ..self }
-    }
-
-    /// The features that driver and device have agreed on.
-    pub fn features(&self) -> u64 {
-        self.negotiation.accepted
-    }
-
-    /// What the driver has done wrong, if it has: the device needs a reset.
-    pub fn fault(&self) -> Option<Broken> {
-        self.fault
     }
 
     /// The other end of a function's device, if it is one of virtio's.
@@ -141,7 +128,6 @@ impl Transport {
         self.negotiation = Negotiation { vector: NO_VECTOR, ..Negotiation::default() };
         self.isr = 0;
         self.to_serve = 0;
-        self.fault = None;
     }
 
     /// Resets the device (section 2.4).
@@ -158,8 +144,7 @@ impl Transport {
     }
 
     /// The driver has broken the rules. It is told, and nothing is done for it until it resets the device.
-    fn break_down(&mut self, why: Broken, bus: &dyn Bus) {
-        self.fault.get_or_insert(why);
+    fn break_down(&mut self, bus: &dyn Bus) {
         self.negotiation.status |= status::NEEDS_RESET;
         self.to_serve = 0;
         if self.negotiation.status & status::DRIVER_OK != 0 {
@@ -183,7 +168,7 @@ impl Transport {
         match self.device.serve(index, &mut self.queues, bus).and_then(|more| self.tell(bus).map(|()| more)) {
             Ok(true) => self.to_serve |= 1 << index,
             Ok(false) => {}
-            Err(why) => self.break_down(why, bus),
+            Err(_) => self.break_down(bus),
         }
         self.to_serve != 0
     }

@@ -54,12 +54,6 @@ impl Device for Rng {
         &[16]
     }
 
-    fn config_read(&self, _: usize, _: &mut [u8]) {}
-
-    fn config_write(&mut self, _: usize, _: &[u8]) {}
-
-    fn start(&mut self, _: u64) {}
-
     fn reset(&mut self) {}
 
     fn serve(&mut self, index: usize, queues: &mut [Queue], bus: &dyn Bus) -> Result<bool, Broken> {

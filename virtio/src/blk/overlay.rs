@@ -58,11 +58,6 @@ impl<B: Block> Overlay<B> {
         Overlay { image, leaves, own: 0, most, read_only, id: id.into() }
     }
 
-    /// How many blocks have memory of their own, shared with copies or not.
-    pub fn own_blocks(&self) -> usize {
-        self.own
-    }
-
     fn slot(&self, index: usize) -> &Slot<B> {
         let leaf = self.leaves.get(index / LEAF).and_then(Option::as_ref);
         leaf.and_then(|leaf| leaf.get(index % LEAF)).unwrap_or(&Slot::Image)

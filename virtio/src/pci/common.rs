@@ -153,8 +153,8 @@ impl Transport {
         if queue.enabled() || self.negotiation.status & status::FEATURES_OK == 0 {
             return;
         }
-        if let Err(why) = queue.enable(setup.layout, self.negotiation.accepted) {
-            self.break_down(why, bus);
+        if queue.enable(setup.layout, self.negotiation.accepted).is_err() {
+            self.break_down(bus);
         }
     }
 }
