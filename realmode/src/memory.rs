@@ -46,6 +46,9 @@ impl Supply for AtOnce {
     }
 }
 
+/// No entry has this index.
+const NO_ENTRY: PteIndex = PteIndex(u64::MAX);
+
 /// Makes a page of the real mode area of the vCPU's partition be there for an access, and inserts its entry, if both can be done at once.
 #[cold]
 #[inline(never)]
@@ -63,9 +66,6 @@ pub(crate) fn insert_real_mode(vcpu: &Vcpu, slb: SlbV, ea: Ea, kind: AccessKind)
     let Some(_alone) = partition.real_mode_area.try_lock() else { return false };
     partition.mmu().insert_vrma(&machine, size, ea).is_ok()
 }
-
-/// No entry has this index.
-const NO_ENTRY: PteIndex = PteIndex(u64::MAX);
 
 /// Gives a page of the vCPU's partition what an access by a locked entry needs, if that can be done at once.
 pub(crate) fn populate(
