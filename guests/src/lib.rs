@@ -16,7 +16,6 @@ pub mod insn;
 pub mod mem;
 pub mod pci;
 pub mod platform;
-pub mod polled;
 pub mod report;
 pub mod rtas;
 pub mod space;

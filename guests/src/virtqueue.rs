@@ -1,6 +1,7 @@
 //! A driver of virtio devices with any queues (Virtual I/O Device (VIRTIO) Version 1.2): set up by the book, with rings that can be written
 //! otherwise.
 
+use crate::cpu::{sync, timebase};
 use crate::mem::{fill, read8, read16, read32, write16, write32, write64};
 use crate::pci::{Bridge, load, store};
 use crate::virtio::{Virtio, common};
@@ -37,6 +38,12 @@ pub fn devices(kind: u32) -> impl Iterator<Item = Device> {
             Virtio::new(&bridge, slot, 0, 0).map(Device)
         })
     })
+}
+
+/// The first device of a kind, and what it has agreed to: VERSION_1, and what it offers of these features.
+pub fn find(kind: u32, wanted: u64) -> Option<(Device, u64)> {
+    let device = devices(kind).next()?;
+    Some((device, device.negotiate(wanted | feature::VERSION_1)?))
 }
 
 impl Device {
@@ -167,9 +174,9 @@ impl Queue {
     pub fn offer(&mut self, head: u16) {
         write16(self.available() + 4 + 2 * u64::from(self.offered % self.size), head.to_le());
         self.offered = self.offered.wrapping_add(1);
-        crate::cpu::sync();
+        sync();
         write16(self.available() + 2, self.offered.to_le());
-        crate::cpu::sync();
+        sync();
     }
 }
 
@@ -181,10 +188,60 @@ impl Iterator for Queue {
         if u16::from_le(read16(self.used() + 2)) == self.taken {
             return None;
         }
-        crate::cpu::sync();
+        sync();
         let at = self.used() + 4 + 8 * u64::from(self.taken % self.size);
         self.taken = self.taken.wrapping_add(1);
         Some((u32::from_le(read32(at)), u32::from_le(read32(at + 4))))
+    }
+}
+
+/// A queue that is polled: chains of any parts, by real addresses and without interrupts.
+#[derive(Clone, Copy, Debug)]
+pub struct Polled {
+    queue: Queue,
+    index: u32,
+    /// Where it is notified.
+    pub doorbell: u64,
+    /// The descriptor that is used next.
+    next: u16,
+}
+
+impl Polled {
+    /// Sets a queue up, in 4 KiB of real memory from `at` on, with up to 128 descriptors.
+    pub fn new(device: Device, index: u32, size: u16, at: u64) -> Polled {
+        let queue = Queue::new(at, size);
+        assert!(device.set_up(index, &queue, (0xffff, 0xffff)), "queue {index}");
+        Polled { queue, index, doorbell: device.doorbell(index), next: 0 }
+    }
+
+    /// Makes a chain available: where memory is, how many bytes, and whether the device writes it. Descriptors are used in turn, so as many
+    /// as there are can be out.
+    pub fn add(&mut self, parts: &[(u64, u32, bool)]) {
+        let head = self.next;
+        for (n, (at, bytes, writable)) in (1..).zip(parts) {
+            let descriptor = self.next;
+            self.next = (descriptor + 1) % self.queue.size;
+            let more = if n < parts.len() { NEXT } else { 0 };
+            let flags = if *writable { more | WRITE } else { more };
+            self.queue.describe(descriptor, *at, *bytes, flags, self.next);
+        }
+        self.queue.offer(head);
+    }
+
+    /// Notifies the device.
+    pub fn kick(&self) {
+        store(self.doorbell, 2, self.index);
+    }
+
+    /// The chain that comes back next, within a time: its first descriptor, and how many bytes were written.
+    pub fn wait(&mut self, ticks: u64) -> Option<(u32, u32)> {
+        let until = timebase() + ticks;
+        loop {
+            let back = self.queue.next();
+            if back.is_some() || timebase() > until {
+                return back;
+            }
+        }
     }
 }
 

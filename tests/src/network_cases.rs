@@ -1,4 +1,4 @@
-//! The cases with network cards, second consoles and balloons, by small drivers (`guests/src/virtio.rs`).
+//! The cases with network cards, second consoles and balloons, by small drivers (`guests/src/virtqueue.rs`).
 
 use crate::device_cases::all_ended;
 use crate::partition_cases::{little, many, step, table};

@@ -5,7 +5,7 @@
 
 use guests::cpu::TB_HZ;
 use guests::mem::{ARENA, fill, is_filled, write32};
-use guests::polled::{self, NEEDS_RESET, Polled, VERSION_1};
+use guests::virtqueue::{Polled, feature, find, status};
 use guests::{Hcall, Report, hcall, platform, println, space};
 
 guests::main!(run);
@@ -37,13 +37,13 @@ fn pages(at: u64, bytes: u64) -> impl Iterator<Item = u64> {
 
 fn run(t: &mut Report) {
     space::standard();
-    let Some((balloon, agreed)) = polled::find(5, 1 << 5) else { return t.is_true("balloon", false) };
+    let Some((balloon, agreed)) = find(5, 1 << 5) else { return t.is_true("balloon", false) };
     // About real addresses: not behind the host bridge's windows. And free memory is to be reported.
-    t.same("features", agreed, VERSION_1 | 1 << 5);
+    t.same("features", agreed, feature::VERSION_1 | 1 << 5);
     let [mut inflate, mut deflate, mut report] =
         [0, 1, 2].map(|n| Polled::new(balloon, n, 64, QUEUES + u64::from(n) * UNIT));
     let wanted = || u64::from(balloon.load(0, 4));
-    let broken = || balloon.status() & NEEDS_RESET;
+    let broken = || balloon.status() & status::NEEDS_RESET;
     balloon.start();
     t.same("target", wanted(), 0);
     fill(GIVEN, BYTES, 0x5a);
@@ -86,7 +86,7 @@ fn run(t: &mut Report) {
     // A request that is longer than any sensible one.
     inflate.add(&[(NAMES, 0x10_0000, false)]);
     inflate.kick();
-    t.same("too-long", broken(), NEEDS_RESET);
+    t.same("too-long", broken(), status::NEEDS_RESET);
     balloon.reset();
     t.same("reset", balloon.status(), 0);
 }

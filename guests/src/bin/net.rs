@@ -5,7 +5,7 @@
 
 use guests::cpu::TB_HZ;
 use guests::mem::{ARENA, fill, read8, write8};
-use guests::polled::{self, Device, NEEDS_RESET, Polled};
+use guests::virtqueue::{Device, Polled, find, status};
 use guests::{Report, platform, println, space};
 
 guests::main!(run);
@@ -77,7 +77,7 @@ impl Frame {
 
 impl Card {
     fn new(t: &mut Report, features: u64) -> Option<Card> {
-        let (device, agreed) = polled::find(1, features)?;
+        let (device, agreed) = find(1, features)?;
         t.same("features", agreed & features, features);
         let (rx, tx) = (Polled::new(device, 0, BUFFERS, RX), Polled::new(device, 1, 64, TX));
         device.start();
@@ -106,7 +106,7 @@ impl Card {
     /// The next frame.
     fn receive(&mut self, ticks: u64) -> Option<Frame> {
         let (descriptor, written) = self.rx.wait(ticks)?;
-        let buffer = descriptor % BUFFERS;
+        let buffer = descriptor as u16 % BUFFERS;
         Some(Frame {
             at: COMES + u64::from(buffer) * BUFFER + HEADER,
             length: u64::from(written) - HEADER,
@@ -173,7 +173,7 @@ fn ask(t: &mut Report, card: &mut Card) {
     t.equal("finished-header", bytes::<2>(frame.at - HEADER), [0, 0]);
     card.done(frame);
     card.send(peer, card.mac, says::BYE, 60);
-    t.same("status", card.device.status() & NEEDS_RESET, 0);
+    t.same("status", card.device.status() & status::NEEDS_RESET, 0);
 }
 
 fn answer(t: &mut Report, card: &mut Card) {

@@ -4,7 +4,7 @@
 
 use guests::cpu::TB_HZ;
 use guests::mem::{ARENA, read8, write8};
-use guests::polled::{self, NEEDS_RESET, Polled};
+use guests::virtqueue::{Polled, find, status};
 use guests::{Hcall, Report, hcall, println, space};
 
 guests::main!(run);
@@ -23,7 +23,7 @@ fn say(tx: &mut Polled, text: &str) -> bool {
 
 fn run(t: &mut Report) {
     space::standard();
-    let Some((console, _)) = polled::find(3, 0) else { return t.is_true("console", false) };
+    let Some((console, _)) = find(3, 0) else { return t.is_true("console", false) };
     let [mut rx, mut tx] = [0, 1].map(|n| Polled::new(console, n, 16, QUEUES + u64::from(n) * 0x1_0000));
     console.start();
     t.is_true("said", say(&mut tx, "before\n"));
@@ -51,5 +51,5 @@ fn run(t: &mut Report) {
     t.is_true("all-said", all);
     // Until somebody has seen it.
     while hcall(Hcall::GET_TERM_CHAR, &[0]).r4() == 0 {}
-    t.same("status", console.status() & NEEDS_RESET, 0);
+    t.same("status", console.status() & status::NEEDS_RESET, 0);
 }

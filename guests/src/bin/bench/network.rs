@@ -4,7 +4,7 @@
 use crate::measure::{MANY, Row};
 use guests::insn::sth;
 use guests::mem::{ARENA, fill, write8};
-use guests::polled::{self, Device, Polled};
+use guests::virtqueue::{Device, Polled, devices, feature};
 use guests::{MSR_VIRTUAL, Report, space};
 
 const HEADER: u32 = 12;
@@ -16,9 +16,9 @@ const QUEUES: u64 = ARENA + 0x10_0000;
 const SENT: u64 = QUEUES + 0x1_0000;
 const RECEIVED: u64 = SENT + 0x1_0000;
 
-fn card(n: u64) -> Option<(Device, Polled, Polled)> {
-    let (device, _) = polled::find_nth(1, n as usize, 0)?;
-    let at = QUEUES + n * 0x2000;
+fn card(device: Option<Device>, at: u64) -> Option<(Device, Polled, Polled)> {
+    let device = device?;
+    device.negotiate(feature::VERSION_1)?;
     let queues = (Polled::new(device, 0, 64, at), Polled::new(device, 1, 64, at + 0x1000));
     device.start();
     Some((device, queues.0, queues.1))
@@ -26,7 +26,9 @@ fn card(n: u64) -> Option<(Device, Polled, Polled)> {
 
 pub fn rows(t: &mut Report) {
     space::standard();
-    let (Some((from, _, mut tx)), Some((to, mut rx, _))) = (card(0), card(1)) else {
+    let mut all = devices(1);
+    let (from, to) = (card(all.next(), QUEUES), card(all.next(), QUEUES + 0x2000));
+    let (Some((from, _, mut tx)), Some((to, mut rx, _))) = (from, to) else {
         return t.is_true("cards", false);
     };
     fill(SENT, BUFFER, 0);
