@@ -45,19 +45,27 @@ const DONE: u32 = 0x100;
 const HERE: u64 = 0x100_0000;
 const THERE: u64 = 0x200_0000;
 
+// An access in supervisor state, where EE is off: in problem state an interrupt of the device's that is pending comes before it.
 fn load(offset: u64) -> u32 {
     let lwz = if cfg!(target_endian = "little") { insn::lwbrx(5, 0, 3) } else { insn::lwz(5, 0, 3) };
-    run_virtual(&[lwz], true, EA + offset, 0).gpr[5] as u32
+    let c = run_virtual(&[lwz], false, EA + offset, 0);
+    assert!(c.finished(), "load from {offset:#x}: {:#x}", c.arrival);
+    c.gpr[5] as u32
 }
 
 fn store(offset: u64, value: u32) {
     let stw = if cfg!(target_endian = "little") { insn::stwbrx(4, 0, 3) } else { insn::stw(4, 0, 3) };
-    run_virtual(&[stw], true, EA + offset, value.into());
+    put(stw, offset, value.into());
 }
 
 fn store64(offset: u64, value: u64) {
     let value = if cfg!(target_endian = "little") { value.swap_bytes() } else { value };
-    run_virtual(&[insn::std(4, 0, 3)], true, EA + offset, value);
+    put(insn::std(4, 0, 3), offset, value);
+}
+
+fn put(access: u32, offset: u64, value: u64) {
+    let c = run_virtual(&[access], false, EA + offset, value);
+    assert!(c.finished(), "store to {offset:#x}: {:#x}", c.arrival);
 }
 
 fn begin(from: u64, to: u64, command: u64) {
