@@ -1,8 +1,8 @@
 //! A driver of virtio devices with any queues (Virtual I/O Device (VIRTIO) Version 1.2): set up by the book, with rings that can be written
 //! otherwise.
 
-use crate::cpu::{sync, timebase};
-use crate::mem::{fill, read8, read16, read32, write16, write32, write64};
+use crate::cpu::{delay, sync, timebase};
+use crate::mem::{fill, read8, read16, read32, write8, write16, write32, write64};
 use crate::pci::{Bridge, load, store};
 use crate::virtio::{Virtio, common};
 
@@ -19,6 +19,7 @@ pub mod status {
 /// Feature bits.
 pub mod feature {
     #![allow(missing_docs)] // the names are the specification's own
+    pub const BLK_FLUSH: u64 = 1 << 9;
     pub const INDIRECT_DESC: u64 = 1 << 28;
     pub const EVENT_IDX: u64 = 1 << 29;
     pub const VERSION_1: u64 = 1 << 32;
@@ -261,6 +262,10 @@ pub struct Disk {
     pub device: Device,
     /// Its queue.
     pub queue: Queue,
+    /// The features that are agreed.
+    pub agreed: u64,
+    /// How often a request is looked for, a thousand ticks apart.
+    pub patience: u64,
     /// Real memory: the queue, a page for header and status, and data.
     at: u64,
 }
@@ -269,17 +274,22 @@ pub struct Disk {
 pub const READ: u32 = 0;
 /// See [`READ`].
 pub const WRITE_OUT: u32 = 1;
+/// See [`READ`].
+pub const FLUSH: u32 = 4;
+/// See [`READ`].
+pub const WRITE_ZEROES: u32 = 13;
 
 impl Disk {
-    /// Starts the device, with real memory for its queue and requests: 64 KiB.
+    /// Starts the device, with real memory for its queue and requests: 8 KiB, and behind that the data. It is waited for as long as one
+    /// may take whose contents are in memory.
     pub fn start(device: Device, at: u64, wanted: u64) -> Option<Disk> {
         let queue = Queue::new(at, 64);
-        device.negotiate(wanted | feature::VERSION_1 | feature::ACCESS_PLATFORM)?;
+        let agreed = device.negotiate(wanted | feature::VERSION_1 | feature::ACCESS_PLATFORM)?;
         if !device.set_up(0, &queue, (0xffff, 0xffff)) {
             return None;
         }
         device.start();
-        Some(Disk { device, queue, at })
+        Some(Disk { device, queue, agreed, patience: 1000, at })
     }
 
     /// Where a request's data is.
@@ -302,23 +312,28 @@ impl Disk {
         write32(self.header(), kind.to_le());
         write32(self.header() + 4, 0);
         write64(self.header() + 8, sector.to_le());
-        crate::mem::write8(self.status(), 0xff);
+        write8(self.status(), 0xff);
     }
 
-    /// Reads or writes so many bytes from a sector on, and waits; the status.
-    pub fn request(&mut self, kind: u32, sector: u64, bytes: u32) -> Option<u8> {
+    /// Makes a request with so many bytes of data, if any, and does not wait for it.
+    pub fn begin(&mut self, kind: u32, sector: u64, bytes: u32) {
         self.put_header(kind, sector);
         let flags = if kind == READ { NEXT | WRITE } else { NEXT };
-        self.queue.describe(0, self.header(), 16, NEXT, 1);
+        self.queue.describe(0, self.header(), 16, NEXT, if bytes == 0 { 2 } else { 1 });
         self.queue.describe(1, self.data(), bytes, flags, 2);
         self.queue.describe(2, self.status(), 1, WRITE, 0);
         self.queue.offer(0);
         self.device.notify(0);
-        for _ in 0..1000 {
+    }
+
+    /// Reads or writes so many bytes from a sector on, or whatever the kind is, and waits; the status.
+    pub fn request(&mut self, kind: u32, sector: u64, bytes: u32) -> Option<u8> {
+        self.begin(kind, sector, bytes);
+        for _ in 0..self.patience {
             if let Some((head, _)) = self.queue.next() {
                 return (head == 0).then(|| read8(self.status()));
             }
-            crate::cpu::delay(1000);
+            delay(1000);
         }
         None
     }
