@@ -36,16 +36,18 @@ impl Transcript {
     /// All checks, in order. The hypervisor may have said something in the middle of one: then it goes on after that.
     pub fn checks(&self) -> Vec<Check> {
         const CHECK: &str = "@ check ";
+        const OK: &str = "ok";
         let mut lines = self.text.lines();
         let mut checks = Vec::new();
         while let Some(line) = lines.next() {
             let Some(at) = line.find(CHECK) else { continue };
             let mut record = line[at + CHECK.len()..].to_owned();
-            if !record.trim_end().contains(' ') {
+            let outcome = record.split_once(' ').map(|(_, outcome)| outcome.trim_end());
+            if outcome.is_none_or(|outcome| outcome != OK && OK.starts_with(outcome)) {
                 record.extend(lines.by_ref().find(|line| !line.starts_with('[')));
             }
             let (name, rest) = record.trim_end().split_once(' ').unwrap_or((&record, "no outcome"));
-            let outcome = if rest == "ok" { Ok(()) } else { Err(rest.to_owned()) };
+            let outcome = if rest == OK { Ok(()) } else { Err(rest.to_owned()) };
             checks.push(Check { name: name.to_owned(), outcome });
         }
         checks
@@ -152,12 +154,14 @@ mod tests {
 
     #[test]
     fn a_check_that_was_interrupted_goes_on() {
-        let text =
-            b"@ check a-\n[  0.1] two: something\nb ok\n@ check c \n[  0.2] x\nok\n@ check d\n[  0.3] y\n";
+        let text = b"@ check a-\n[  0.1] two: something\nb ok\n@ check c \n[  0.2] x\nok\n\
+            @ check o o\n[  0.3] x\nk\n@ check no fail o\n@ check d\n[  0.4] y\n";
         let checks = Transcript::new(text, true).checks();
         let check = |name: &str, outcome| Check { name: name.into(), outcome };
         let none = Err("no outcome".to_string());
-        assert_eq!(checks, [check("a-b", Ok(())), check("c", Ok(())), check("d", none)]);
+        let good = ["a-b", "c", "o"].map(|name| check(name, Ok(())));
+        let bad = [check("no", Err("fail o".to_string())), check("d", none)];
+        assert_eq!(checks, [&good[..], &bad].concat());
     }
 
     #[test]
