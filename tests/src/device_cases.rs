@@ -1,111 +1,82 @@
 //! The cases with devices of the host's that partitions have to themselves: QEMU's `edu`, which is there to be tried, and `nvme`, which can be
 //! reset. Behind host bridge N they are `000N:01:00.0` on all machines; `pcie.N` is QEMU's name of the bus.
 
+use crate::partition_cases::{all_ended_well, little};
 use crate::transcript::in_order;
-use crate::{Case, Endian, Machine, PackedFile, Source, Step, Transcript};
+use crate::{Case, Endian, Machine, PackedFile, Step, Transcript};
 use std::time::Duration;
 
 const EDU: &[&str] = &["edu,bus=pcie.0"];
 
-/// One partition with the device at the first host bridge.
+/// One partition with a device: the one at the first host bridge.
 macro_rules! one {
     ($rest:literal) => {
+        one!("guest", "64M", "edu", $rest, "0000:01:00.0")
+    };
+    ($name:literal, $memory:literal, $kernel:literal, $rest:literal, $at:literal) => {
         concat!(
-            "[[partition]]\n\
-             name = \"guest\"\n\
-             memory = \"64M\"\n\
-             kernel = \"edu\"\n",
+            "[[partition]]\nname = \"",
+            $name,
+            "\"\nmemory = \"",
+            $memory,
+            "\"\nkernel = \"",
+            $kernel,
+            "\"\n",
             $rest,
-            "[[partition.device]]\n\
-             pci = \"0000:01:00.0\"\n"
+            "[[partition.device]]\npci = \"",
+            $at,
+            "\"\n"
+        )
+    };
+}
+
+/// One without, which lives on until the others have been heard.
+macro_rules! beside {
+    ($name:literal) => {
+        concat!(
+            "[[partition]]\nname = \"",
+            $name,
+            "\"\nmemory = \"32M\"\nkernel = \"states\"\ncmdline = \"name=",
+            $name,
+            "\"\n"
         )
     };
 }
 
 const ONE: &str = one!("cmdline = \"at=0000:01:00.0\"\n");
-const BYTE: &str = concat!(
-    one!("cmdline = \"byte\"\n"),
-    "[[partition]]\nname = \"n\"\nmemory = \"32M\"\nkernel = \"states\"\ncmdline = \"name=n\"\n"
-);
+const BYTE: &str = concat!(one!("cmdline = \"byte\"\n"), beside!("n"));
 const HUGE: &str = one!("cmdline = \"at=0000:01:00.0 huge\"\nhuge-pages = true\n");
-const LITTLE: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "edu", endian: Endian::Little })];
+const LITTLE: &[(&str, PackedFile)] = &[("edu", little("edu"))];
 const BIG: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "edu", endian: Endian::Big })];
-const DMA: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "dma", endian: Endian::Little })];
+const DMA: &[(&str, PackedFile)] = &[("edu", little("dma"))];
 const DMA_BIG: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "dma", endian: Endian::Big })];
 /// With memory that is no power of two: on QEMU an address behind the translations of a device counts from the first again.
-const REACHED: &str = "\
-[[partition]]
-name = \"guest\"
-memory = \"48M\"
-kernel = \"edu\"
-[[partition.device]]
-pci = \"0000:01:00.0\"
-";
-/// Two of these at the same time, and one that lives on until both have been heard.
-const TWO: &str = "\
-[[partition]]
-name = \"y\"
-memory = \"32M\"
-kernel = \"states\"
-cmdline = \"name=y\"
-
-[[partition]]
-name = \"one\"
-memory = \"48M\"
-kernel = \"dma\"
-[[partition.device]]
-pci = \"0000:01:00.0\"
-
-[[partition]]
-name = \"two\"
-memory = \"48M\"
-kernel = \"dma\"
-[[partition.device]]
-pci = \"0001:01:00.0\"
-";
-const TWO_FILES: &[(&str, PackedFile)] = &[
-    ("dma", PackedFile::Guest { bin: "dma", endian: Endian::Little }),
-    ("states", PackedFile::Guest { bin: "states", endian: Endian::Little }),
-];
+const REACHED: &str = one!("guest", "48M", "edu", "", "0000:01:00.0");
+/// Two of these at the same time.
+const TWO: &str = concat!(
+    beside!("y"),
+    "\n",
+    one!("one", "48M", "dma", "", "0000:01:00.0"),
+    "\n",
+    one!("two", "48M", "dma", "", "0001:01:00.0")
+);
+const TWO_FILES: &[(&str, PackedFile)] = &[("dma", little("dma")), ("states", little("states"))];
 const TWO_EDU: &[&str] =
     &["edu,bus=pcie.0,dma_mask=0xffffffffffffffff", "edu,bus=pcie.1,dma_mask=0xffffffffffffffff"];
 /// It reaches any address that it is told.
 const EDU_WIDE: &[&str] = &["edu,bus=pcie.0,dma_mask=0xffffffffffffffff"];
-const RESET: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "flr", endian: Endian::Little })];
+const RESET: &[(&str, PackedFile)] = &[("edu", little("flr"))];
 
-/// Two functions behind a switch, and one at another host bridge: each partition has its own. A fourth partition lives on until all
-/// have been heard.
-const THREE: &str = "\
-[[partition]]
-name = \"y\"
-memory = \"32M\"
-kernel = \"states\"
-cmdline = \"name=y\"
-
-[[partition]]
-name = \"one\"
-memory = \"64M\"
-kernel = \"edu\"
-cmdline = \"at=0000:04:00.0\"
-[[partition.device]]
-pci = \"0000:04:00.0\"
-
-[[partition]]
-name = \"two\"
-memory = \"64M\"
-kernel = \"edu\"
-cmdline = \"at=0000:03:00.0\"
-[[partition.device]]
-pci = \"0000:03:00.0\"
-
-[[partition]]
-name = \"three\"
-memory = \"64M\"
-kernel = \"edu\"
-cmdline = \"at=0001:01:00.0\"
-[[partition.device]]
-pci = \"0001:01:00.0\"
-";
+/// Two functions behind a switch, and one at another host bridge: each partition has its own.
+const THREE: &str = concat!(
+    beside!("y"),
+    "\n",
+    one!("one", "64M", "edu", "cmdline = \"at=0000:04:00.0\"\n", "0000:04:00.0"),
+    "\n",
+    one!("two", "64M", "edu", "cmdline = \"at=0000:03:00.0\"\n", "0000:03:00.0"),
+    "\n",
+    one!("three", "64M", "edu", "cmdline = \"at=0001:01:00.0\"\n", "0001:01:00.0")
+);
 const SWITCH: &[&str] = &[
     "x3130-upstream,bus=pcie.0,id=up",
     "xio3130-downstream,bus=up,id=first,chassis=5,slot=1",
@@ -119,12 +90,9 @@ const SWITCH: &[&str] = &[
 const TAKEN: &str = concat!(
     "[hypervisor]\nconsole = \"monitor\"\n",
     one!("start = false\ncmdline = \"at=0000:01:00.0 wait\"\n"),
-    "[[partition]]\nname = \"y\"\nmemory = \"32M\"\nkernel = \"states\"\ncmdline = \"name=y\"\n"
+    beside!("y")
 );
-const WITH_STATES: &[(&str, PackedFile)] = &[
-    ("edu", PackedFile::Guest { bin: "edu", endian: Endian::Little }),
-    ("states", PackedFile::Guest { bin: "states", endian: Endian::Little }),
-];
+const WITH_STATES: &[(&str, PackedFile)] = &[("edu", little("edu")), ("states", little("states"))];
 
 /// From a shell on Linux, by /dev/mem: what the device tree names is the device. The register is big endian here, the kernel little.
 const LINUX: &str = crate::linux_cases::init!(
@@ -142,16 +110,13 @@ const LINUX: &str = crate::linux_cases::init!(
      check factorial \"$(devmem $(printf '0x%x' $((base + 8))) 32)\" 0x78000000\n",
     crate::linux_cases::quiet!()
 );
-const LINUX_MANIFEST: &str = "\
-[[partition]]
-name = \"linux\"
-memory = \"384M\"
-kernel = \"debian\"
-initrd = \"initrd\"
-cmdline = \"console=hvc0 quiet\"
-[[partition.device]]
-pci = \"0000:01:00.0\"
-";
+const LINUX_MANIFEST: &str = one!(
+    "linux",
+    "384M",
+    "debian",
+    "initrd = \"initrd\"\ncmdline = \"console=hvc0 quiet\"\n",
+    "0000:01:00.0"
+);
 const LINUX_FILES: &[(&str, PackedFile)] =
     &[("debian", PackedFile::DebianKernel), ("initrd", PackedFile::Initramfs { init: LINUX, programs: &[] })];
 
@@ -199,12 +164,7 @@ fn case(
     files: &'static [(&'static str, PackedFile)],
     devices: &'static [&'static str],
 ) -> Case {
-    Case {
-        source: Source::Partitions { manifest, files },
-        oracle: false,
-        devices,
-        ..Case::guest(name, "edu", Endian::Little)
-    }
+    Case { devices, ..Case::partitions(name, manifest, files) }
 }
 
 fn refused(t: &Transcript) -> Result<(), String> {
@@ -222,32 +182,21 @@ fn none(t: &Transcript) -> Result<(), String> {
 
 fn twice(t: &Transcript) -> Result<(), String> {
     in_order(t, &["@ boot first", "@ boot second", "@ check configuration ok"])?;
-    all_ended(t, 1)
+    all_ended_well(t, 1)
 }
 
 fn two(t: &Transcript) -> Result<(), String> {
-    all_ended(t, 3)
+    all_ended_well(t, 3)
 }
 
 fn three(t: &Transcript) -> Result<(), String> {
-    all_ended(t, 4)
+    all_ended_well(t, 4)
 }
 
 /// An access that the device takes badly ends the partition, and nothing else.
 fn error(t: &Transcript) -> Result<(), String> {
     in_order(t, &["partition guest: machine check interrupt (0x200)"])?;
-    all_ended(t, 1)
-}
-
-/// So many partitions came to their end, without a failure.
-pub(crate) fn all_ended(t: &Transcript, count: usize) -> Result<(), String> {
-    let failed: Vec<String> =
-        t.checks().into_iter().filter_map(|c| Some(format!("{}: {}", c.name, c.outcome.err()?))).collect();
-    match t.records("done").count() {
-        _ if !failed.is_empty() => Err(failed.join("\n")),
-        n if n == count => Ok(()),
-        n => Err(format!("{n} partitions came to their end, not {count}")),
-    }
+    all_ended_well(t, 1)
 }
 
 /// A partition with a device is neither copied nor kept. The same table defined again would have a device that a partition has; when that
@@ -264,7 +213,7 @@ fn taken(t: &Transcript) -> Result<(), String> {
             "@ done passed",
         ],
     )?;
-    all_ended(t, 2)
+    all_ended_well(t, 2)
 }
 
 /// All of them.

@@ -1,8 +1,8 @@
 //! The cases with the host's own disks, network card and source of random numbers.
 
 use crate::linux_cases::init;
-use crate::transcript::in_order;
-use crate::{Case, Contents, Endian, HostDisk, Machine, PackedFile, Source, Step, Transcript};
+use crate::transcript::{in_order, none_failed};
+use crate::{Case, Contents, Endian, HostDisk, Machine, PackedFile, Step, Transcript};
 use std::time::Duration;
 
 /// A partition with disks of the host's.
@@ -38,16 +38,9 @@ fn written(disk: &[u8]) -> Result<(), String> {
     }
 }
 
-/// All that was checked was good.
-fn good(t: &Transcript) -> Result<(), String> {
-    let failed = t.checks().into_iter().filter_map(|c| Some(format!("{}: {}", c.name, c.outcome.err()?)));
-    let failed: Vec<_> = failed.collect();
-    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
-}
-
 /// Three starts.
 fn kept(t: &Transcript) -> Result<(), String> {
-    good(t)?;
+    none_failed(t)?;
     let disk = "disk0: 4M virtio disk \"disk0\" at 0002:01:00.2";
     in_order(t, &[disk, "@ start 1", "@ start 2", "@ start 3", "@ check flush ok", "@ flushed"])
 }
@@ -55,12 +48,7 @@ fn kept(t: &Transcript) -> Result<(), String> {
 const FOUR_MIB: HostDisk = HostDisk { bytes: 4 << 20, contents: Contents::Zeroes(|_| Ok(())) };
 
 fn disk(name: &'static str, manifest: &'static str) -> Case {
-    Case {
-        source: Source::Partitions { manifest, files: LITTLE },
-        oracle: false,
-        disks: &[FOUR_MIB],
-        ..Case::guest(name, "hostdisk", Endian::Little)
-    }
+    Case { disks: &[FOUR_MIB], ..Case::partitions(name, manifest, LITTLE) }
 }
 
 /// Two guests that get addresses from outside and reach it, and random numbers.
@@ -99,7 +87,7 @@ macro_rules! outside {
 
 /// Both have come to their end.
 fn both(t: &Transcript) -> Result<(), String> {
-    good(t)?;
+    none_failed(t)?;
     match t.records("done").filter(|done| *done == "passed=5 failed=0").count() {
         2 => Ok(()),
         n => Err(format!("{n} guests came to their end, not 2")),
@@ -132,11 +120,6 @@ pub fn cases() -> Vec<Case> {
             )
         },
         Case {
-            source: Source::Partitions {
-                manifest: concat!(outside!("one"), outside!("two")),
-                files: OUTSIDE_FILES,
-            },
-            oracle: false,
             net: true,
             script: vec![
                 Step { expect: "@ done ", send: "\x1dconsole two\nq\n" },
@@ -144,7 +127,7 @@ pub fn cases() -> Vec<Case> {
             ],
             timeout: Duration::from_secs(120),
             judge: both,
-            ..Case::guest("host-net", "hostdisk", Endian::Little)
+            ..Case::partitions("host-net", concat!(outside!("one"), outside!("two")), OUTSIDE_FILES)
         },
     ]
 }

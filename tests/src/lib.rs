@@ -322,6 +322,16 @@ impl Case {
             judge: transcript::all_checks_pass,
         }
     }
+
+    /// The same with the partitions of a manifest, and not for the oracle, which has but one.
+    pub fn partitions(
+        name: &'static str,
+        manifest: &'static str,
+        files: &'static [(&'static str, PackedFile)],
+    ) -> Case {
+        let source = Source::Partitions { manifest, files };
+        Case { source, oracle: false, ..Case::guest(name, "", Endian::Little) }
+    }
 }
 
 impl Case {

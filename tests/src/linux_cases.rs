@@ -1,5 +1,6 @@
 //! The cases that boot a Debian kernel: to a shell, through work, into a panic and out again.
 
+use crate::partition_cases::all_ended_well;
 use crate::transcript::{all_checks_pass, in_order};
 use crate::{Case, Endian, Machine, PackedFile, Source, Step, Transcript};
 use std::time::Duration;
@@ -306,13 +307,8 @@ fn switch_consoles() -> Vec<Step> {
 }
 
 fn three_worked(t: &Transcript) -> Result<(), String> {
-    let failed: Vec<String> =
-        t.checks().into_iter().filter_map(|c| Some(format!("{}: {}", c.name, c.outcome.err()?))).collect();
-    match t.records("done").count() {
-        _ if !failed.is_empty() => Err(failed.join("\n")),
-        3 => in_order(t, &["@ boot", "@ idle two", "@ idle four", "@ idle one"]),
-        n => Err(format!("{n} partitions came to their end, not 3")),
-    }
+    all_ended_well(t, 3)?;
+    in_order(t, &["@ boot", "@ idle two", "@ idle four", "@ idle one"])
 }
 
 fn twice(t: &Transcript) -> Result<(), String> {

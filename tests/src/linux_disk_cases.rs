@@ -1,8 +1,8 @@
 //! The cases in which Debian runs from a disk of virtio's: an ext4 file system that is made once for all of them.
 
 use crate::linux_cases::{helpers, init};
-use crate::transcript::{all_checks_pass, in_order};
-use crate::{Case, Contents, Endian, HostDisk, PackedFile, Source, Transcript};
+use crate::transcript::{all_checks_pass, in_order, none_failed};
+use crate::{Case, Contents, HostDisk, PackedFile, Transcript};
 use std::time::Duration;
 
 /// Goes on from the initramfs to Debian's own shell and a script, on the first disk.
@@ -111,11 +111,7 @@ const HOST_FILES: &[(&str, PackedFile)] = &[
 
 /// All checks of each boot are good, and the last one has come to its end.
 fn good(t: &Transcript) -> Result<(), String> {
-    let failed: Vec<_> =
-        t.checks().into_iter().filter_map(|c| Some(format!("{}: {}", c.name, c.outcome.err()?))).collect();
-    if !failed.is_empty() {
-        return Err(failed.join("\n"));
-    }
+    none_failed(t)?;
     let Some(last) = t.text.rfind("@ boot") else { return Err("no boot".into()) };
     all_checks_pass(&Transcript { text: t.text[last..].into(), ended: t.ended })
 }
@@ -143,13 +139,7 @@ fn survived(t: &Transcript) -> Result<(), String> {
 }
 
 fn case(name: &'static str, manifest: &'static str, files: &'static [(&'static str, PackedFile)]) -> Case {
-    Case {
-        source: Source::Partitions { manifest, files },
-        oracle: false,
-        timeout: Duration::from_secs(120),
-        judge: kept,
-        ..Case::guest(name, "disk", Endian::Little)
-    }
+    Case { timeout: Duration::from_secs(120), judge: kept, ..Case::partitions(name, manifest, files) }
 }
 
 /// On a disk of the host. What is outside of QEMU takes real time.

@@ -2,7 +2,8 @@
 //! and does what is typed on its console.
 
 use crate::linux_cases::{init, quiet};
-use crate::{Case, Endian, Machine, PackedFile, Source, Step, Transcript};
+use crate::transcript::none_failed;
+use crate::{Case, Machine, PackedFile, Source, Step, Transcript};
 use std::time::Duration;
 
 type Judge = fn(&Transcript) -> Result<(), String>;
@@ -112,14 +113,7 @@ const THREE: &str =
 const LARGE: &str = debian!("guest", "64G", 1);
 
 fn case(name: &'static str, manifest: &'static str, script: Vec<Step>, judge: Judge) -> Case {
-    Case {
-        source: Source::Partitions { manifest, files: FILES },
-        oracle: false,
-        timeout: Duration::from_secs(150),
-        script,
-        judge,
-        ..Case::guest(name, "", Endian::Little)
-    }
+    Case { timeout: Duration::from_secs(150), script, judge, ..Case::partitions(name, manifest, FILES) }
 }
 
 /// A dialogue whose texts are made here, and are never freed: who makes them ends soon.
@@ -143,11 +137,7 @@ fn figures(t: &Transcript, first: &str, key: &str) -> Vec<u64> {
 
 /// Guests came to their end one after the other, each after so many checks of its own; none failed.
 fn all_ended(t: &Transcript, checks: &[usize]) -> Result<(), String> {
-    let failed: Vec<String> =
-        t.checks().into_iter().filter_map(|c| Some(format!("{}: {}", c.name, c.outcome.err()?))).collect();
-    if !failed.is_empty() {
-        return Err(failed.join("\n"));
-    }
+    none_failed(t)?;
     let done: Vec<_> = t.records("done").collect();
     let want: Vec<_> = checks.iter().map(|n| format!("passed={n} failed=0")).collect();
     if done == want { Ok(()) } else { Err(format!("the guests say {done:?}, not {want:?}")) }

@@ -2,7 +2,7 @@
 
 use crate::linux_cases::init;
 use crate::transcript::all_checks_pass;
-use crate::{Case, Endian, PackedFile, Source};
+use crate::{Case, PackedFile};
 use std::time::Duration;
 
 /// Number `me` of `of` guests on one network, each with a file of its own of `mib` MiB. Each fetches what all others have, and says what
@@ -80,11 +80,9 @@ const FILES: &[(&str, PackedFile)] = &[
 
 fn case(name: &'static str, manifest: &'static str) -> Case {
     Case {
-        source: Source::Partitions { manifest, files: FILES },
-        oracle: false,
         timeout: Duration::from_secs(120),
         judge: all_checks_pass,
-        ..Case::guest(name, "net", Endian::Little)
+        ..Case::partitions(name, manifest, FILES)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::linux_cases::{init, quiet};
 use crate::partition_cases::{all_ended_well, step};
-use crate::{Case, Endian, Machine, PackedFile, Source};
+use crate::{Case, Machine, PackedFile};
 use std::time::Duration;
 
 const DEVICES: &str = init!(
@@ -63,8 +63,6 @@ const FILES: &[(&str, PackedFile)] = &[
 /// All of them.
 pub fn cases() -> Vec<Case> {
     vec![Case {
-        source: Source::Partitions { manifest: MANIFEST, files: FILES },
-        oracle: false,
         timeout: Duration::from_secs(120),
         // POWER8 has no source of random numbers.
         machines: &[Machine::PowerNv9, Machine::PowerNv10],
@@ -75,6 +73,6 @@ pub fn cases() -> Vec<Case> {
             step("@ done", ""),
         ],
         judge: |t| all_ended_well(t, 2),
-        ..Case::guest("linux-virtio", "", Endian::Little)
+        ..Case::partitions("linux-virtio", MANIFEST, FILES)
     }]
 }

@@ -1,6 +1,6 @@
 //! The cases about what the monitor does to a partition's memory while it runs.
 
-use crate::transcript::{all_checks_pass, in_order};
+use crate::transcript::{all_checks_pass, in_order, none_failed};
 use crate::{Case, Endian, Step, Transcript};
 
 const fn step(expect: &'static str, send: &'static str) -> Step {
@@ -104,9 +104,7 @@ fn copying() -> Vec<Step> {
 
 /// Both did the same, and of one of them it was told.
 fn copied(t: &Transcript) -> Result<(), String> {
-    if let Some(check) = t.checks().into_iter().find(|check| check.outcome.is_err()) {
-        return Err(format!("{}: {:?}", check.name, check.outcome));
-    }
+    none_failed(t)?;
     let (expected, (lines, _)) = (t.records("expect").collect::<Vec<_>>(), told(t));
     let (other, guest) = expected.split_at(expected.len() / 2);
     if guest.is_empty() || other != guest || t.records("done").count() != 2 {
@@ -124,22 +122,15 @@ fn copied(t: &Transcript) -> Result<(), String> {
 
 /// All of them.
 pub fn cases() -> Vec<Case> {
-    let watch_of = |bin, name, endian| Case { oracle: false, ..Case::guest(name, bin, endian) };
-    let watch =
-        |name, endian| Case { script: watching(), judge: watched, ..watch_of("watched", name, endian) };
+    let case = |bin, name, endian| Case { oracle: false, ..Case::guest(name, bin, endian) };
+    let watch = |name, endian| Case { script: watching(), judge: watched, ..case("watched", name, endian) };
+    let emulate =
+        |name, endian| Case { script: vec![emulating()], judge: emulated, ..case("emulated", name, endian) };
     vec![
         watch("watched-le", Endian::Little),
         watch("watched-be", Endian::Big),
-        Case {
-            script: vec![emulating()],
-            judge: emulated,
-            ..watch_of("emulated", "emulated-le", Endian::Little)
-        },
-        Case {
-            script: vec![emulating()],
-            judge: emulated,
-            ..watch_of("emulated", "emulated-be", Endian::Big)
-        },
+        emulate("emulated-le", Endian::Little),
+        emulate("emulated-be", Endian::Big),
         Case { script: copying(), judge: copied, ..watch("watched-copy", Endian::Little) },
     ]
 }

@@ -1,7 +1,6 @@
 //! The cases with network cards, second consoles and balloons, by small drivers (`guests/src/virtqueue.rs`).
 
-use crate::device_cases::all_ended;
-use crate::partition_cases::{little, many, step, table};
+use crate::partition_cases::{all_ended_well, little, many, step, table};
 use crate::transcript::{all_checks_pass, in_order};
 use crate::{Case, PackedFile, Transcript};
 
@@ -24,7 +23,7 @@ const SECOND: &str = table!("guest", "second", "memory = \"32M\"\nsecond-console
 const SECOND_FILES: &[(&str, PackedFile)] = &[("second", little("second"))];
 
 fn net(t: &Transcript) -> Result<(), String> {
-    all_ended(t, 3)?;
+    all_ended_well(t, 3)?;
     in_order(t, &["lan", "asks", "52:54:00:00:01:00", "answers", "52:54:00:aa:bb:cc"])
 }
 

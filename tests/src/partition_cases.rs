@@ -1,7 +1,7 @@
 //! The cases with several partitions or several processors: shares of time, wake-ups, starting and stopping, invalidation
 //! across processors, the monitor and the console.
 
-use crate::transcript::{all_checks_pass, any, in_order};
+use crate::transcript::{all_checks_pass, any, in_order, none_failed};
 use crate::{Case, Endian, Machine, PackedFile, Source, Step, Transcript};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,13 +24,7 @@ pub(crate) fn many(
     files: &'static [(&'static str, PackedFile)],
     judge: Judge,
 ) -> Case {
-    Case {
-        source: Source::Partitions { manifest, files },
-        oracle: false,
-        smp: (2, 1),
-        judge,
-        ..Case::guest(name, "", Endian::Little)
-    }
+    Case { smp: (2, 1), judge, ..Case::partitions(name, manifest, files) }
 }
 
 pub(crate) const fn little(bin: &'static str) -> PackedFile {
@@ -197,11 +191,7 @@ fn let_go(names: &[&str]) -> Vec<Step> {
 
 /// So many partitions counted their checks, and none failed.
 pub(crate) fn all_ended_well(t: &Transcript, partitions: usize) -> Result<(), String> {
-    let failed: Vec<String> =
-        t.checks().into_iter().filter_map(|c| Some(format!("{}: {}", c.name, c.outcome.err()?))).collect();
-    if !failed.is_empty() {
-        return Err(failed.join("\n"));
-    }
+    none_failed(t)?;
     match t.records("done").count() {
         n if n == partitions => Ok(()),
         n => Err(format!("{n} partitions came to their end, not {partitions}")),

@@ -102,17 +102,18 @@ impl Transcript {
     }
 }
 
+/// Fails if a check did: one line for each.
+pub fn none_failed(t: &Transcript) -> Result<(), String> {
+    let failed = t.checks().into_iter().filter_map(|c| Some(format!("{}: {}", c.name, c.outcome.err()?)));
+    let failed: Vec<_> = failed.collect();
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
+}
+
 /// The judge of most guest programs: they ran to their end, every check is `ok`, and their own count of checks is
 /// the number that arrived.
 pub fn all_checks_pass(t: &Transcript) -> Result<(), String> {
+    none_failed(t)?;
     let checks = t.checks();
-    let failed: Vec<String> = checks
-        .iter()
-        .filter_map(|c| c.outcome.as_ref().err().map(|why| format!("{}: {why}", c.name)))
-        .collect();
-    if !failed.is_empty() {
-        return Err(failed.join("\n"));
-    }
     let Some(done) = t.records("done").last() else {
         return Err(match checks.last() {
             Some(last) => {

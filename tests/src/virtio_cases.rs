@@ -1,6 +1,6 @@
 //! The cases with virtio devices.
 
-use crate::{Case, Endian, PackedFile, Source};
+use crate::{Case, Endian, PackedFile};
 
 /// Two disks with the same contents.
 const TWO_DISKS: &str = "\
@@ -19,15 +19,10 @@ const RINGS: &[(&str, PackedFile)] =
 const RINGS_BIG: &[(&str, PackedFile)] =
     &[("rings", PackedFile::Guest { bin: "rings", endian: Endian::Big }), DISK];
 
-fn case(name: &'static str, manifest: &'static str, files: &'static [(&'static str, PackedFile)]) -> Case {
-    Case {
-        source: Source::Partitions { manifest, files },
-        oracle: false,
-        ..Case::guest(name, "rings", Endian::Little)
-    }
-}
-
 /// All of them.
 pub fn cases() -> Vec<Case> {
-    vec![case("virtio-rings-le", TWO_DISKS, RINGS), case("virtio-rings-be", TWO_DISKS, RINGS_BIG)]
+    vec![
+        Case::partitions("virtio-rings-le", TWO_DISKS, RINGS),
+        Case::partitions("virtio-rings-be", TWO_DISKS, RINGS_BIG),
+    ]
 }
