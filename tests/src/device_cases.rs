@@ -43,9 +43,9 @@ macro_rules! beside {
     };
 }
 
-const ONE: &str = one!("cmdline = \"at=0000:01:00.0\"\n");
+const ONE: &str = one!("");
 const BYTE: &str = concat!(one!("cmdline = \"byte\"\n"), beside!("n"));
-const HUGE: &str = one!("cmdline = \"at=0000:01:00.0 huge\"\nhuge-pages = true\n");
+const HUGE: &str = one!("cmdline = \"huge\"\nhuge-pages = true\n");
 const LITTLE: &[(&str, PackedFile)] = &[("edu", little("edu"))];
 const BIG: &[(&str, PackedFile)] = &[("edu", PackedFile::Guest { bin: "edu", endian: Endian::Big })];
 const DMA: &[(&str, PackedFile)] = &[("edu", little("dma"))];
@@ -67,15 +67,15 @@ const TWO_EDU: &[&str] =
 const EDU_WIDE: &[&str] = &["edu,bus=pcie.0,dma_mask=0xffffffffffffffff"];
 const RESET: &[(&str, PackedFile)] = &[("edu", little("flr"))];
 
-/// Two functions behind a switch, and one at another host bridge: each partition has its own.
+/// Two functions behind a switch, and one at another host bridge: each partition has one.
 const THREE: &str = concat!(
     beside!("y"),
     "\n",
-    one!("one", "64M", "edu", "cmdline = \"at=0000:04:00.0\"\n", "0000:04:00.0"),
+    one!("one", "64M", "edu", "", "0000:04:00.0"),
     "\n",
-    one!("two", "64M", "edu", "cmdline = \"at=0000:03:00.0\"\n", "0000:03:00.0"),
+    one!("two", "64M", "edu", "", "0000:03:00.0"),
     "\n",
-    one!("three", "64M", "edu", "cmdline = \"at=0001:01:00.0\"\n", "0001:01:00.0")
+    one!("three", "64M", "edu", "", "0001:01:00.0")
 );
 const SWITCH: &[&str] = &[
     "x3130-upstream,bus=pcie.0,id=up",
@@ -89,7 +89,7 @@ const SWITCH: &[&str] = &[
 /// One that is not started, beside one that lives on.
 const TAKEN: &str = concat!(
     "[hypervisor]\nconsole = \"monitor\"\n",
-    one!("start = false\ncmdline = \"at=0000:01:00.0 wait\"\n"),
+    one!("start = false\ncmdline = \"wait\"\n"),
     beside!("y")
 );
 const WITH_STATES: &[(&str, PackedFile)] = &[("edu", little("edu")), ("states", little("states"))];
@@ -171,13 +171,13 @@ fn refused(t: &Transcript) -> Result<(), String> {
     in_order(
         t,
         &[
-            "partitions.toml:7: device 0000:01:00.0: not there; the host has: 0001:01:00.0 (1234:11e8), 0002:01:00.0",
+            "partitions.toml:6: device 0000:01:00.0: not there; the host has: 0001:01:00.0 (1234:11e8), 0002:01:00.0",
         ],
     )
 }
 
 fn none(t: &Transcript) -> Result<(), String> {
-    in_order(t, &["partitions.toml:7: device 0000:01:00.0: not there; the host has: no PCI device"])
+    in_order(t, &["partitions.toml:6: device 0000:01:00.0: not there; the host has: no PCI device"])
 }
 
 fn twice(t: &Transcript) -> Result<(), String> {
