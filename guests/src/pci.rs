@@ -17,8 +17,8 @@ const SEGMENT: Segment = Segment { ea: EA, vsid: 0x2e3, size: SegmentSize::M256,
 pub struct Bridge {
     /// Its unit, by which calls name it.
     pub unit: u64,
-    /// 32-bit addresses on the bus: the first, where the partition has it, and how many there are.
-    pub low: (u64, u64, u64),
+    /// 32-bit addresses on the bus: the first, and where the partition has it.
+    pub low: (u64, u64),
     /// Its first DMA window: number, base, bytes.
     pub window: (u64, u64, u64),
     /// The token of the call that leaves it with that one alone.
@@ -47,7 +47,7 @@ impl Bridge {
                 *cell = ranges.next()?;
             }
             if range[0] >> 24 & 3 == 2 {
-                break (wide(&range[1..]), wide(&range[3..]), wide(&range[5..]));
+                break (wide(&range[1..]), wide(&range[3..]));
             }
         };
         let mut window = [0; 5];
@@ -101,7 +101,7 @@ impl Bridge {
     /// Gives each base address register of memory an address in the 32-bit window, a page each, and maps it; memory and bus mastering are on
     /// then. How many there are.
     pub fn place(&self, slot: u32) -> u32 {
-        let (bus, real, _) = self.low;
+        let (bus, real) = self.low;
         let (mut found, mut bar) = (0, 0);
         while bar < 6 {
             let at = 0x10 + 4 * bar;

@@ -95,6 +95,11 @@ fn copy(t: &mut Report, source: u32, from: u64, to: u64, command: u64) {
     t.equal("eoi", status(Hcall::EOI, &[xirr.unwrap_or(0)]), Status::SUCCESS);
 }
 
+/// Is the same there as the partition has [`HERE`]?
+fn is_copy(there: u64) -> bool {
+    (0..LENGTH).step_by(8).all(|at| read64(there + at) == read64(HERE + at))
+}
+
 fn run(t: &mut Report) {
     space::standard();
     let Some(device) = devices().next() else { return t.is_true("device", false) };
@@ -117,13 +122,13 @@ fn run(t: &mut Report) {
     fill(THERE, 2 * LENGTH, 0x55);
     copy(t, source, HERE, BUFFER, IN);
     copy(t, source, BUFFER, THERE, OUT);
-    t.is_true("copied", (0..LENGTH).step_by(8).all(|at| read64(THERE + at) == read64(HERE + at)));
+    t.is_true("copied", is_copy(THERE));
     t.is_true("nothing-else", is_filled(THERE + LENGTH, LENGTH, 0x55));
     // Memory that nobody has touched so far, to its end, by another address.
     let last = platform::memory() - LENGTH;
     map(t, &device, 0x3000_0000, last | 2);
     copy(t, source, BUFFER, 0x3000_0000, OUT);
-    t.is_true("at-the-end", (0..LENGTH).step_by(8).all(|at| read64(last + at) == read64(HERE + at)));
+    t.is_true("at-the-end", is_copy(last));
     second_window(t, &device, source);
     stray(t, &device, source);
 }
@@ -156,7 +161,7 @@ fn second_window(t: &mut Report, device: &Device, source: u32) {
     t.equal("put-tce", status, Status::SUCCESS);
     fill(THERE, 2 * LENGTH, 0);
     copy(t, source, BUFFER, base + 0x3_0000 + LENGTH, OUT);
-    t.is_true("second", (0..LENGTH).step_by(8).all(|at| read64(THERE + LENGTH + at) == read64(HERE + at)));
+    t.is_true("second", is_copy(THERE + LENGTH));
     t.is_true("only-there", is_filled(THERE, LENGTH, 0));
     t.equal("remove", rtas::call("ibm,remove-pe-dma-window", &[made[0]], &mut []), 0);
 }

@@ -177,28 +177,28 @@ fn defined(row: &Row, sample: &Sample) -> (u64, [u64; 2]) {
     (register.into(), [(mask >> 64) as u64, mask as u64])
 }
 
-/// The first of the registers that is different after the two, if any is: which, and what it has.
+/// The first of the registers that is different after the two, if any is: which, and what it has after each.
 fn difference(
-    got: &Context,
     want: &Context,
+    got: &Context,
     defined: (u64, [u64; 2]),
 ) -> Option<(&'static str, u64, [u64; 2])> {
-    let gprs = (0..).zip(got.gpr.iter().zip(&want.gpr)).map(|(n, (got, want))| ("gpr", n, [*got, *want]));
+    let gprs = (0..).zip(want.gpr.iter().zip(&got.gpr)).map(|(n, (want, got))| ("gpr", n, [*want, *got]));
     let others = [
-        ("nip", [got.nip, want.nip]),
-        ("msr", [got.msr, want.msr]),
-        ("cr", [got.cr, want.cr]),
-        ("lr", [got.lr, want.lr]),
-        ("ctr", [got.ctr, want.ctr]),
-        ("xer", [got.xer, want.xer]),
-        ("arrival", [got.arrival, want.arrival]),
-        ("dar", [got.dar, want.dar]),
-        ("dsisr", [got.dsisr, want.dsisr]),
+        ("nip", [want.nip, got.nip]),
+        ("msr", [want.msr, got.msr]),
+        ("cr", [want.cr, got.cr]),
+        ("lr", [want.lr, got.lr]),
+        ("ctr", [want.ctr, got.ctr]),
+        ("xer", [want.xer, got.xer]),
+        ("arrival", [want.arrival, got.arrival]),
+        ("dar", [want.dar, got.dar]),
+        ("dsisr", [want.dsisr, got.dsisr]),
     ];
     let others = others.into_iter().map(|(name, values)| (name, 0, values));
     let mask = |n: u64| if n / 2 == defined.0 { defined.1[n as usize & 1] } else { u64::MAX };
     let vsrs = (0..128).map(|n| ("vsr", n, AFTER.map(|at| read64(at + 8 * n) & mask(n))));
-    gprs.chain(others).chain(vsrs).find(|(_, _, [got, want])| got != want)
+    gprs.chain(others).chain(vsrs).find(|(_, _, [want, got])| want != got)
 }
 
 /// Copies a page, which the hypervisor does: that is nothing for a watch to carry out.
@@ -279,10 +279,6 @@ fn set_up(random: &mut Random) {
 }
 
 fn run(t: &mut Report) {
-    if t.differs_on_qemu("emulated", "nobody watches there") {
-        t.is_true("started", true);
-        return;
-    }
     let mut random = Random(1);
     set_up(&mut random);
     println!("@ watch me");

@@ -283,6 +283,13 @@ fn interrupt() -> u64 {
     }
 }
 
+/// The next interrupt is this source's; its end.
+fn interrupted(t: &mut Report, name: &str, source: u32) {
+    let xirr = interrupt();
+    t.same(name, xirr & 0xff_ffff, source.into());
+    status(Hcall::EOI, &[xirr]);
+}
+
 fn set_xive(source: u32, priority: u32) -> i32 {
     rtas::call("ibm,set-xive", &[source, 0, priority], &mut [])
 }
@@ -308,9 +315,7 @@ fn messages(t: &mut Report, bridge: &Bridge, mut disk: Virtio) {
     disk.set_common(common::QUEUE_VECTOR, 2, 1);
     t.same("vector", disk.common(common::QUEUE_VECTOR, 2), 1);
     t.equal("request", ask(&mut disk, request::READ, 0, DATA, 512), Some(0));
-    let xirr = interrupt();
-    t.same("message", xirr & 0xff_ffff, second.into());
-    status(Hcall::EOI, &[xirr]);
+    interrupted(t, "message", second);
     t.same("once", hcall(Hcall::XIRR, &[]).r4() & 0xff_ffff, 0);
     // A vector that is masked is pending until it is let through.
     pci::store(table + 16 + 12, 4, 1);
@@ -320,17 +325,13 @@ fn messages(t: &mut Report, bridge: &Bridge, mut disk: Virtio) {
     t.same("pending", pci::load(pending, 4), 2);
     t.same("masked", hcall(Hcall::XIRR, &[]).r4() & 0xff_ffff, 0);
     pci::store(table + 16 + 12, 4, 0);
-    let xirr = interrupt();
-    t.same("unmasked", xirr & 0xff_ffff, second.into());
-    status(Hcall::EOI, &[xirr]);
+    interrupted(t, "unmasked", second);
     // And so with all vectors.
     bridge.write(slot, msix + 2, 2, 0xc000);
     t.equal("request", ask(&mut disk, request::READ, 0, DATA, 512), Some(0));
     t.same("all-masked", hcall(Hcall::XIRR, &[]).r4() & 0xff_ffff, 0);
     bridge.write(slot, msix + 2, 2, 0x8000);
-    let xirr = interrupt();
-    t.same("all-unmasked", xirr & 0xff_ffff, second.into());
-    status(Hcall::EOI, &[xirr]);
+    interrupted(t, "all-unmasked", second);
     disk.set_common(common::STATUS, 1, 0);
     bridge.write(slot, msix + 2, 2, 0);
     t.same("release", bridge.change_msi(slot, 4, 0).0, 0);
@@ -344,9 +345,7 @@ fn line(t: &mut Report, bridge: &Bridge, mut disk: Virtio) {
     t.same("set-xive", set_xive(source, 5), 0);
     t.is_true("agreed", disk.start(needed()));
     t.equal("request", ask(&mut disk, request::READ, 0, DATA, 512), Some(0));
-    let xirr = interrupt();
-    t.same("line", xirr & 0xff_ffff, source.into());
-    status(Hcall::EOI, &[xirr]);
+    interrupted(t, "line", source);
     let xirr = interrupt();
     t.same("still-up", xirr & 0xff_ffff, source.into());
     t.equal("status", bridge.read(slot, 6, 2).map(|status| status & 8), Ok(8));
@@ -455,13 +454,13 @@ fn put_back(t: &mut Report, bridge: &Bridge, mut disk: Virtio) {
 fn copied(t: &mut Report, bridge: &Bridge, mut disk: Virtio) {
     let slot = disk.slot;
     let Some(msix) = bridge.capability(slot, 0x11, 0) else { return t.is_true("msi-x", false) };
-    let table = bridge.read(slot, msix + 4, 4).unwrap_or(0);
+    let Some(table) = table(bridge, slot) else { return t.is_true("table", false) };
     bridge.change_msi(slot, 4, 2);
     let Ok(source) = bridge.source(slot, 1) else { return t.is_true("source", false) };
     set_xive(source, 5);
     status(Hcall::CPPR, &[0xff]);
     bridge.write(slot, msix + 2, 2, 0x8000);
-    pci::store(pci::at(slot, table & 7, u64::from(table & !7) + 28), 4, 0);
+    pci::store(table + 16 + 12, 4, 0);
     t.is_true("agreed", disk.start(needed()));
     disk.set_common(common::QUEUE_VECTOR, 2, 1);
     t.equal("before", ask(&mut disk, request::READ, 7, DATA, 512), Some(0));
@@ -469,9 +468,7 @@ fn copied(t: &mut Report, bridge: &Bridge, mut disk: Virtio) {
     hold("hold");
     t.equal("read", ask(&mut disk, request::READ, 7, DATA, 512), Some(0));
     t.is_true("as-before", is_filled(DATA, 512, 0xa5));
-    let xirr = interrupt();
-    t.same("message", xirr & 0xff_ffff, source.into());
-    status(Hcall::EOI, &[xirr]);
+    interrupted(t, "message", source);
     let own = identity().map_or(0, |identity| identity.number as u8 + 0x40);
     for _ in 0..4 {
         fill(DATA, 1024, own);
