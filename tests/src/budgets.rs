@@ -91,9 +91,9 @@ const ROOM: &str = "no budget: what was measured, and room for newer kernels of 
 #[rustfmt::skip]
 pub const BUDGETS: &[Budget] = &[
     row(ONE, "unknown", "unknown hypercall").kvm(12_310, 11_480, 10_425).budget(95),
-    row(ONE, "unknown_translated", "the same, from a guest with translation on").ratchet(79),
+    row(ONE, "unknown_translated", "unknown hypercall, from a guest with translation on").ratchet(79),
     row(ONE, "h_read", "H_READ").kvm(1116, 4510, 4548).budget(140),
-    row(ONE, "h_read_translated", "the same, from a guest with translation on").ratchet(133),
+    row(ONE, "h_read_translated", "H_READ, from a guest with translation on").ratchet(133),
     row(ONE, "h_enter", "H_ENTER, exact slot").kvm(2051, 5460, 5474).budget(260),
     row(ONE, "h_enter_anywhere", "H_ENTER, any slot of the group").ratchet(249),
     row(ONE, "h_enter_first", "H_ENTER, first entry that the group ever has").ratchet(627),
@@ -147,20 +147,28 @@ pub const BUDGETS: &[Budget] = &[
     row(MEMORY, "before_guests", "memory in use before the first guest").unit(Unit::Bytes).kvm(147 << 20, 147 << 20, 147 << 20).budget(4 << 20),
     row(MEMORY, "overhead", "memory of a partition of 512M beside it and its page table").unit(Unit::Bytes).budget(536_870),
     row(DEBIAN, "debian", "Debian 6.1, kernel entry to power off").kvm(988_000_000, 988_000_000, 988_000_000).budget(925_000_000).open(OLDER_KERNEL),
-    row(DEBIAN, "debian_ratio", "the same, of what it takes without a hypervisor").unit(Unit::PerMille).budget(1040),
+    row(DEBIAN, "debian_ratio", "Debian 6.1, of what it takes without a hypervisor").unit(Unit::PerMille).budget(1040),
     row(DEBIAN, "payload", "hypervisor's entry to that guest's power off").kvm(6_940_000_000, 6_310_000_000, 6_310_000_000).budget(1_000_000_000).open(OLDER_KERNEL),
     row(DEBIAN, "start", "hypervisor's entry to the kernel's").budget(75_000_000),
     row(DEBIAN_SMP, "debian_smp", "Debian 6.1 on four vCPUs of one CPU, entry to power off").ceiling(1_300_000_000, ROOM),
     row(COPIES, "clone_debian", "clone of an idle Debian of 512 MiB").ratchet(1_796_000),
     row(COPIES, "snapshot_debian", "snapshot of the same").ratchet(1_182_000),
     row(PROCESSES, "processes", "Debian 6.1 with 1000 processes, entry to power off").open(OLDER_KERNEL),
-    row(PROCESSES, "processes_ratio", "the same, of what it takes without a hypervisor").unit(Unit::PerMille).budget(1040),
+    row(PROCESSES, "processes_ratio", "Debian 6.1 with 1000 processes, of what it takes without a hypervisor").unit(Unit::PerMille).budget(1040),
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;
+
+    #[test]
+    fn rows_have_texts_of_their_own() {
+        let mut seen = HashSet::new();
+        for budget in BUDGETS {
+            assert!(seen.insert(budget.operation), "{}: \"{}\" twice", budget.row, budget.operation);
+        }
+    }
 
     #[test]
     fn rows_have_one_name_each_and_a_limit_or_a_reason() {

@@ -107,6 +107,7 @@ pub fn append(file: &str, line: &Line) -> Result<(), Failure> {
 #[cfg(test)]
 mod test {
     use super::*;
+    use crate::bench::table;
 
     #[test]
     fn the_files_are_good() {
@@ -123,6 +124,22 @@ mod test {
         for line in ours.iter().chain(&theirs) {
             assert!(line.date.len() == 10 && !line.subject.is_empty(), "{line}");
         }
+    }
+
+    #[test]
+    fn readme_shows_the_last_lines() {
+        let [ours, theirs] = [OURS, KVM_HV].map(|file| {
+            let lines = read(file).unwrap_or_else(|failure| panic!("{failure}"));
+            measured(lines.last().expect("a line"))
+        });
+        let rows: Vec<_> = BUDGETS.iter().collect();
+        let table = table::markdown(&rows, &ours, &theirs);
+        let readme =
+            shell::read(&shell::root().join("README.md")).unwrap_or_else(|failure| panic!("{failure}"));
+        let readme = String::from_utf8_lossy(&readme);
+        // Each line by itself, so that the message is about the one that is wrong.
+        table.lines().for_each(|line| assert!(readme.contains(line), "README has no line {line}"));
+        assert!(readme.contains(&table), "README's lines are in another order");
     }
 
     #[test]

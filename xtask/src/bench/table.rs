@@ -152,12 +152,21 @@ pub fn markdown(rows: &[&Budget], measured: &Measured, kvm_hv: &Measured) -> Str
         let [eight, nine, ten] = measured[budget.row].map(|value| optional(budget.unit, value));
         let most = optional(budget.unit, budget.budget);
         let theirs = |&machine| again(kvm_hv, budget, machine).or(kvm(budget, machine));
-        let theirs: Vec<_> =
-            Machine::ALL.iter().filter_map(theirs).map(|value| shown(budget.unit, value)).collect();
-        let theirs = if theirs.is_empty() { "-".into() } else { theirs.join(", ") };
+        let theirs = on_each(budget.unit, &Machine::ALL.iter().map(theirs).collect::<Vec<_>>());
         let _ = writeln!(text, "| {} | {eight} | {nine} | {ten} | {most} | {theirs} |", budget.operation);
     }
     text
+}
+
+/// What it is on each machine, said once if that is always the same.
+fn on_each(unit: Unit, values: &[Option<u64>]) -> String {
+    let words: Vec<_> = values.iter().map(|value| optional(unit, *value)).collect();
+    let same = words.windows(2).all(|two| two[0] == two[1]);
+    match words.first() {
+        Some(word) if same && word == "-" => word.clone(),
+        Some(word) if same => format!("{word} each"),
+        _ => words.join(", "),
+    }
 }
 
 #[cfg(test)]
@@ -215,5 +224,8 @@ mod test {
         );
         let table = markdown(&[&ROW], &measured(103), &Measured::new());
         assert!(table.ends_with("| H_THING | - | 103 | - | 100 | 1,000, 4,000, 5,000 |\n"));
+        assert_eq!(on_each(Unit::Instructions, &[None, Some(17_424), Some(5)]), "-, 17,424, 5");
+        assert_eq!(on_each(Unit::Instructions, &[Some(1_000); 3]), "1,000 each");
+        assert_eq!(on_each(Unit::Instructions, &[None; 3]), "-");
     }
 }
