@@ -256,12 +256,7 @@ impl Hypervisor {
 impl Partition {
     /// Whether it has any device that guests find on a PCI bus.
     pub fn has_bus(&self) -> bool {
-        self.rng
-            || self.balloon
-            || self.second_console
-            || !self.devices.is_empty()
-            || !self.disks.is_empty()
-            || !self.nets.is_empty()
+        self.has_emulated() || !self.devices.is_empty()
     }
 
     fn to_toml(&self) -> String {

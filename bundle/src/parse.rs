@@ -250,16 +250,22 @@ impl RawPartition {
 }
 
 fn name(written: &Spanned<String>) -> Result<String, Fault> {
-    let name = written.get_ref();
-    let fail = |reason: String| Err((written.span().start, reason));
-    let fine = |char: char| char.is_ascii_alphanumeric() || "-_.".contains(char);
-    if name.is_empty() || name.len() > 32 || !name.chars().all(fine) {
-        return fail("name: use 1 to 32 letters, digits, '-', '_' and '.'".to_string());
-    }
+    let name = word("name", written)?;
     if name == MONITOR {
-        return fail(format!("name: \"{MONITOR}\" is the hypervisor's own"));
+        return Err((written.span().start, format!("name: \"{MONITOR}\" is the hypervisor's own")));
     }
-    Ok(name.clone())
+    Ok(name)
+}
+
+/// What people and lines of text can name something by.
+fn word(key: &str, written: &Spanned<String>) -> Result<String, Fault> {
+    let word = written.get_ref();
+    let fine = |char: char| char.is_ascii_alphanumeric() || "-_.".contains(char);
+    if word.is_empty() || word.len() > 32 || !word.chars().all(fine) {
+        let reason = format!("{key}: use 1 to 32 letters, digits, '-', '_' and '.'");
+        return Err((written.span().start, reason));
+    }
+    Ok(word.clone())
 }
 
 fn memory(written: &Spanned<String>) -> Result<u64, Fault> {

@@ -1,7 +1,7 @@
 //! The devices of a partition: `[[partition.disk]]`, `[[partition.net]]` and `[[partition.device]]`.
 
 use super::table::Table;
-use super::{Fault, line_of, wrong};
+use super::{Fault, line_of, word, wrong};
 use crate::devices::{DEFAULT_NETWORK, Device, Disk, DiskSource, MAX_DEVICES, MAX_SERIAL, Mac, Net};
 use crate::{Partition, PciAddress};
 use alloc::format;
@@ -126,7 +126,7 @@ pub(super) fn nets(text: &str, written: &[RawNet], others: &[Partition]) -> Resu
                 format!("mac: {mac} is the address of the card in line {} already", other.line),
             ));
         }
-        let network = raw.network.as_ref().map(network).transpose()?;
+        let network = raw.network.as_ref().map(|name| word("network", name)).transpose()?;
         let network = network.unwrap_or_else(|| DEFAULT_NETWORK.to_string());
         nets.push(Net { mac, network, line: line_of(text, at) });
     }
@@ -157,16 +157,4 @@ fn address(written: &Spanned<String>) -> Result<Mac, Fault> {
         Some(Mac([0, 0, 0, 0, 0, 0])) => Err(wrong("mac", written, &"no card has this address")),
         Some(mac) => Ok(mac),
     }
-}
-
-fn network(written: &Spanned<String>) -> Result<String, Fault> {
-    let name = written.get_ref();
-    let fine = |char: char| char.is_ascii_alphanumeric() || "-_.".contains(char);
-    if name.is_empty() || name.len() > 32 || !name.chars().all(fine) {
-        return Err((
-            written.span().start,
-            "network: use 1 to 32 letters, digits, '-', '_' and '.'".to_string(),
-        ));
-    }
-    Ok(name.clone())
 }
