@@ -33,14 +33,15 @@ pub fn for_manifest(path: &Path, host: Host) -> Result<Vec<u8>, Failure> {
     let mut files = Files::default();
     for partition in &manifest.partitions {
         let (name, line) = (&partition.kernel, partition.lines.kernel);
-        let kernel = find_kernel(dir, name).and_then(|path| shell::read(&path));
-        let kernel = kernel.map_err(|failure| within(&shown, line, "kernel", failure))?;
-        let kernel = files.add(name, kernel);
+        let kernel = files
+            .add("kernel", name, || shell::read(&find_kernel(dir, name)?))
+            .map_err(|failure| within(&shown, line, "kernel", failure))?;
         let initrd = match &partition.initrd {
             Some(name) => {
-                let initrd = find_initrd(dir, name, &manifest)
+                let initrd = files
+                    .add("initrd", name, || find_initrd(dir, name, &manifest))
                     .map_err(|failure| within(&shown, partition.lines.initrd, "initrd", failure))?;
-                Some((name.as_str(), files.add(name, initrd)))
+                Some((name.as_str(), initrd))
             }
             None => None,
         };
@@ -51,9 +52,9 @@ pub fn for_manifest(path: &Path, host: Host) -> Result<Vec<u8>, Failure> {
         })?;
         for Disk { source, line, .. } in &partition.disks {
             if let DiskSource::Image(name) = source {
-                let image =
-                    find_image(dir, name).map_err(|failure| within(&shown, *line, "image", failure))?;
-                files.add(name, image);
+                files
+                    .add("image", name, || find_image(dir, name))
+                    .map_err(|failure| within(&shown, *line, "image", failure))?;
             }
         }
     }
@@ -231,16 +232,23 @@ fn check_guest(kernel: File<'_>, initrd: Option<File<'_>>, memory: u64) -> Resul
 #[derive(Default)]
 struct Files {
     stored: Vec<(String, Vec<u8>)>,
-    /// What the manifest calls a file, and its place in `stored`.
-    names: Vec<(String, usize)>,
+    /// The key under which the manifest names a file, what it calls it, and its place in `stored`. What a word stands for, and what a
+    /// file has to be, is the key's matter.
+    names: Vec<(&'static str, String, usize)>,
 }
 
 impl Files {
-    /// Adds a file, and says where it is.
-    fn add(&mut self, name: &str, bytes: Vec<u8>) -> usize {
-        if let Some((_, place)) = self.names.iter().find(|(known, _)| known == name) {
-            return *place;
+    /// Adds a file, unless it is known, and says where it is. It is only made if it is not.
+    fn add(
+        &mut self,
+        key: &'static str,
+        name: &str,
+        make: impl FnOnce() -> Result<Vec<u8>, Failure>,
+    ) -> Result<usize, Failure> {
+        if let Some((.., place)) = self.names.iter().find(|(k, n, _)| *k == key && n == name) {
+            return Ok(*place);
         }
+        let bytes = make()?;
         let place = match self.stored.iter().position(|(_, stored)| *stored == bytes) {
             Some(place) => place,
             None => {
@@ -248,8 +256,8 @@ impl Files {
                 self.stored.len() - 1
             }
         };
-        self.names.push((name.to_string(), place));
-        place
+        self.names.push((key, name.to_string(), place));
+        Ok(place)
     }
 
     fn bytes(&self, place: usize) -> &[u8] {
@@ -266,7 +274,7 @@ impl Files {
 
     /// What the archive calls the file that the manifest calls `name`.
     fn packed_name(&self, name: &str) -> String {
-        let place = self.names.iter().find(|(known, _)| known == name).map(|(_, place)| *place);
+        let place = self.names.iter().find(|(_, known, _)| known == name).map(|(.., place)| *place);
         place.map_or_else(|| name.to_string(), |place| self.stored[place].0.clone())
     }
 
@@ -390,12 +398,22 @@ mod test {
             ("..", "file"),
             (MANIFEST, "partitions.toml-2"),
         ] {
-            files.add(name, name.as_bytes().to_vec());
+            files.add("image", name, || Ok(name.into())).unwrap();
             assert_eq!(files.packed_name(name), packed);
         }
         let count = files.stored().len();
-        files.add("elsewhere", b"vmlinux".to_vec());
+        files.add("image", "elsewhere", || Ok(b"vmlinux".to_vec())).unwrap();
         assert_eq!((files.packed_name("elsewhere").as_str(), files.stored().len()), ("vmlinux", count));
+    }
+
+    #[test]
+    fn files_are_made_once() {
+        let mut files = Files::default();
+        let place = files.add("kernel", "a", || Ok(vec![1])).unwrap();
+        assert_eq!(files.add("kernel", "a", || unreachable!()).unwrap(), place);
+        // As something else it is looked at once more.
+        assert!(files.add("image", "a", || Err(Failure::usage("odd"))).is_err());
+        assert_eq!(files.add("initrd", "a", || Ok(vec![1])).unwrap(), place);
     }
 
     #[test]
