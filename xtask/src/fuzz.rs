@@ -2,6 +2,7 @@
 
 use crate::Failure;
 use crate::shell::{self, has, progress, root, target_dir};
+use crate::toolchain::cargo;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,10 +15,12 @@ bytes reach in the code (libFuzzer), and needs a C++ compiler for that; without 
 
   --target T   only this target, a file of fuzz/src/bin
   --seconds N  so long for each; 60 if not given
-  --keep       then make the seeds anew, fuzz/seeds/T: as few inputs as reach all that was reached
+  --keep       then make the seeds anew, fuzz/seeds/T: as few inputs as reach all that was reached (with a C++ compiler)
 
 Inputs that reached something new are kept in target/fuzz/reached, and those that failed in target/fuzz/failed. Such a
 one runs again with target/fuzz/TRIPLE/release/T FILE.
+
+Exit status: 0; 1 if a target failed, or something is missing to build or run it; 2 for bad usage.
 ";
 
 /// What libFuzzer needs to see of the code, and checks that the image does not have.
@@ -50,6 +53,11 @@ pub fn main(arguments: Vec<OsString>) -> Result<u8, Failure> {
         return Err(Failure::usage("there is no such target (they are in fuzz/src/bin)"));
     }
     let guided = ["c++", "g++", "clang++"].iter().any(|compiler| has(compiler));
+    if keep && !guided {
+        return Err(Failure::new(
+            "--keep needs a C++ compiler: by chance nobody knows what was reached (on Debian: apt-get install g++)",
+        ));
+    }
     if !guided {
         progress("there is no C++ compiler (on Debian: apt-get install g++), so it goes by chance");
     }
@@ -64,7 +72,7 @@ pub fn main(arguments: Vec<OsString>) -> Result<u8, Failure> {
         };
         println!("{name}: {}", if good { "nothing found" } else { "FAILED, see above" });
         failed += u8::from(!good);
-        if keep && guided {
+        if keep {
             keep_seeds(name, &program)?;
         }
     }
@@ -87,10 +95,9 @@ fn build(guided: bool) -> Result<PathBuf, Failure> {
     let triple = shell::output(Command::new("rustc").args(["--print", "host-tuple"]).current_dir(root()))?;
     let triple = String::from_utf8_lossy(&triple).trim().to_string();
     let dir = target_dir().join("fuzz");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root());
+    let mut cargo = cargo("build");
     // With a target, build scripts are not built with these flags.
-    cargo.args(["build", "--quiet", "--release", "--package", "fuzz", "--bins", "--target", &triple]);
+    cargo.args(["--quiet", "--release", "--package", "fuzz", "--bins", "--target", &triple]);
     cargo.arg("--target-dir").arg(&dir).env("CARGO_PROFILE_RELEASE_LTO", "off");
     cargo
         .env_remove("CARGO_ENCODED_RUSTFLAGS")

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every test there is, one line for each.
 
 use crate::case::{self, Run, Things, Verdict};
+use crate::toolchain::cargo;
 use crate::{Failure, options, profile, realmode, shell, toolchain};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
@@ -277,12 +278,6 @@ impl Suite {
 
 const REALMODE: &str = "real-mode code";
 const PROFILE: &str = "profile";
-
-fn cargo(subcommand: &str) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.arg(subcommand).current_dir(shell::root());
-    cargo
-}
 
 /// The workspace's crates that build for the host, in the order of its manifest.
 fn host_crates() -> Result<Vec<String>, Failure> {

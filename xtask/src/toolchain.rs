@@ -47,6 +47,13 @@ impl Toolchain {
     }
 }
 
+/// A cargo command for the build machine.
+pub fn cargo(subcommand: &str) -> Command {
+    let mut cargo = Toolchain::Active.cargo();
+    cargo.arg(subcommand);
+    cargo
+}
+
 /// A cargo command for the custom targets: `subcommand` with everything that building for them needs.
 pub fn cargo_for(target: &str, subcommand: &str) -> Result<Command, Failure> {
     let mut cargo = find()?.cargo();
@@ -103,11 +110,8 @@ pub fn build_guests() -> Result<(), Failure> {
 
 /// Builds the plugin with which QEMU counts instructions, for the build machine. Gives its path.
 pub fn build_counter() -> Result<PathBuf, Failure> {
-    let mut cargo = Toolchain::Active.cargo();
-    cargo
-        .args(["build", "--quiet", "--release", "--package", "counter"])
-        .arg("--target-dir")
-        .arg(target_dir());
+    let mut cargo = cargo("build");
+    cargo.args(["--quiet", "--release", "--package", "counter"]).arg("--target-dir").arg(target_dir());
     let plugin = target_dir().join("release").join("libcounter.so");
     if !plugin.exists() {
         progress("building the plugin that counts instructions");
