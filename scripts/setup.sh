@@ -121,7 +121,7 @@ apt_install() {
 	quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
 }
 
-# Makes sure of QEMU, the linker, a C linker driver for the build tools, mke2fs, and cargo. Says nothing if all is there.
+# Makes sure of QEMU, the linker, a C linker driver for the build tools, and cargo. Says nothing if all is there.
 setup() {
 	local packages=() missing=() qemu='' rust='' apt_from='' by_hand
 	if ! have_qemu; then
@@ -135,11 +135,6 @@ setup() {
 	if ! have cc; then
 		packages+=(gcc libc6-dev)
 		missing+=("cc, a C compiler (it links the build tools)")
-	fi
-	# Not on the search path of who is not root.
-	if ! have mke2fs && [[ ! -x /usr/sbin/mke2fs ]]; then
-		packages+=(e2fsprogs)
-		missing+=("mke2fs, of e2fsprogs (it makes file systems for guests)")
 	fi
 	if ! find_cargo; then
 		rust=wanted
@@ -187,12 +182,22 @@ setup() {
 
 # An independent disassembler for PowerPC, which tests compare with.
 setup_disassembler() {
-	if have powerpc64le-linux-gnu-objdump; then
+	setup_for_tests powerpc64le-linux-gnu-objdump binutils-powerpc64le-linux-gnu
+}
+
+# What makes and checks the file systems of guests' disks.
+setup_file_systems() {
+	setup_for_tests mke2fs e2fsprogs
+}
+
+# Makes sure of a program that tests need; $1 its name, $2 Debian's package.
+setup_for_tests() {
+	# /usr/sbin is not on the search path of who is not root.
+	if have "$1" || [[ -x /usr/sbin/$1 ]]; then
 		return 0
 	fi
-	have apt-get || die "install powerpc64le-linux-gnu-objdump: tests compare with it"
-	say "installing binutils-powerpc64le-linux-gnu"
+	have apt-get || die "install $1: tests need it"
+	say "installing $2"
 	quietly as_root apt-get update -q || say "not every package index could be fetched; going on"
-	apt_install binutils-powerpc64le-linux-gnu ||
-		die "apt-get could not install binutils-powerpc64le-linux-gnu (its message is above)"
+	apt_install "$2" || die "apt-get could not install $2 (its message is above)"
 }
