@@ -11,10 +11,10 @@ pub mod modules;
 pub mod root;
 
 use crate::Failure;
-use crate::shell::{make_dir, output, write};
+use crate::shell::{make_dir, output};
 use apt::Apt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 pub use host::Host;
 pub use initramfs::{SHELL, initramfs};
@@ -59,10 +59,9 @@ fn download_kernel(suite: Suite, dir: &Path) -> Result<PathBuf, Failure> {
     let deb = apt.download(&package)?;
     let version = package.strip_prefix("linux-image-").unwrap_or(&package);
     let file = dir.join(format!("vmlinux-{version}"));
-    let unpacked = deb.with_extension("unpacked");
-    output(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&unpacked))?;
-    modules::keep(&unpacked, &file)?;
-    extract(&deb, &format!("./boot/vmlinux-{version}"), &file)?;
+    let package = unpack(&deb)?;
+    modules::keep(&package, &file)?;
+    take(&package.join(format!("boot/vmlinux-{version}")), &file)?;
     apt.clean();
     Ok(file)
 }
@@ -73,7 +72,7 @@ pub fn busybox() -> Result<PathBuf, Failure> {
     if !file.exists() {
         let mut apt = Apt::update(Suite::Stable)?;
         let deb = apt.download(BUSYBOX)?;
-        extract(&deb, "./bin/busybox", &file)?;
+        take(&unpack(&deb)?.join("bin/busybox"), &file)?;
         apt.clean();
     }
     Ok(file)
@@ -101,28 +100,16 @@ fn newest_kernel(dir: &Path) -> Option<PathBuf> {
         .map(|entry| entry.path())
 }
 
-/// Takes one file out of a package. It appears under its name only when it is whole.
-fn extract(deb: &Path, member: &str, to: &Path) -> Result<(), Failure> {
-    let error =
-        |why: String| Failure::new(format!("{}: cannot take {member} out of it: {why}", deb.display()));
-    let mut unpack = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(deb)
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|why| error(why.to_string()))?;
-    let tar = Command::new("tar")
-        .args(["-x", "-O", "-f", "-", member])
-        .stdin(unpack.stdout.take().map_or_else(Stdio::null, Stdio::from))
-        .stderr(Stdio::piped())
-        .output();
-    // dpkg-deb's own status says nothing here: tar may stop reading early.
-    let _ = unpack.wait();
-    let tar = tar.map_err(|why| error(why.to_string()))?;
-    if !tar.status.success() || tar.stdout.is_empty() {
-        return Err(error(String::from_utf8_lossy(&tar.stderr).trim().to_string()));
-    }
+/// Unpacks a package into a folder beside it.
+fn unpack(deb: &Path) -> Result<PathBuf, Failure> {
+    let to = deb.with_extension("unpacked");
+    output(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&to)).map(|_| to)
+}
+
+/// Takes a file of an unpacked package. It appears under its name only when it is whole.
+fn take(from: &Path, to: &Path) -> Result<(), Failure> {
     let part = to.with_extension(format!("{}.part", std::process::id()));
-    write(&part, &tar.stdout)?;
-    std::fs::rename(&part, to).map_err(|why| error(why.to_string()))
+    std::fs::copy(from, &part)
+        .and_then(|_| std::fs::rename(&part, to))
+        .map_err(|why| Failure::new(format!("{}: cannot take it out of its package: {why}", from.display())))
 }

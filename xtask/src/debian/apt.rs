@@ -21,11 +21,13 @@ pub struct Apt {
 impl Apt {
     /// Prepares the state and downloads the suite's index.
     pub fn update(suite: Suite) -> Result<Self, Failure> {
-        let missing: Vec<_> =
-            ["apt-get", "apt-cache", "dpkg-deb", "tar"].into_iter().filter(|program| !has(program)).collect();
+        // Newer kernels have their modules compressed.
+        let xz = (suite == Suite::Backports).then_some("xz");
+        let programs = ["apt-get", "apt-cache", "dpkg-deb", "tar"].into_iter().chain(xz);
+        let missing: Vec<_> = programs.filter(|program| !has(program)).collect();
         if !missing.is_empty() {
             return Err(Failure::new(format!(
-                "cannot fetch Debian's files without {}: install {} (on Debian: apt, dpkg, tar), or give --kernel FILE and \
+                "cannot fetch Debian's files without {}: install {} (on Debian: apt, dpkg, tar, xz-utils), or give --kernel FILE and \
                  --initrd FILE or none",
                 missing.join(", "),
                 if missing.len() == 1 { "it" } else { "them" }

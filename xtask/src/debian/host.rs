@@ -1,7 +1,7 @@
 //! What a Linux host with KVM-HV is made of: Debian's kernel with its KVM modules, and Debian's QEMU with the libraries it needs.
 
 use super::apt::Apt;
-use super::{KERNEL, Suite, cache, extract};
+use super::{KERNEL, Suite, cache, take};
 use crate::Failure;
 use crate::shell::{make_dir, output, read, work_dir, write};
 use elf::ElfBytes;
@@ -80,7 +80,7 @@ fn fill(to: &Path, root: &Path, package: &str, kernel: &Path, debs: &[PathBuf]) 
     }
     let files = make_dir(to.join("files"))?;
     let version = package.strip_prefix("linux-image-").unwrap_or(package);
-    extract(kernel, &format!("./boot/vmlinux-{version}"), &to.join("vmlinux"))?;
+    take(&root.join(format!("boot/vmlinux-{version}")), &to.join("vmlinux"))?;
     for module in MODULES {
         let from = root.join(format!("lib/modules/{version}/kernel/arch/powerpc/kvm")).join(module);
         write(&files.join(module), &read(&from)?)?;
