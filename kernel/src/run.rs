@@ -207,6 +207,10 @@ impl Cpu {
             // SAFETY: DEC is the hypervisor's while no guest runs.
             unsafe { mtspr::<{ spr::DEC }>(left.min(i32::MAX as u64)) };
             idle::sleep(&self.features);
+            if self.features.partition_table {
+                // `stop` may lose a vCPU's registers, as it may the general ones.
+                self.loaded = None;
+            }
         }
         IDLE.set(self.number, false);
         host::acknowledge(self.number);
