@@ -94,7 +94,7 @@ fn step(pass: &mut Option<Pass>, pages: u64) -> Option<bool> {
             let step = partition.memory().pages(|memory| pass.merger.step(u64::from(lpid), memory, pages));
             step.map_or(true, |step| step.done)
         }
-        Doing::Defined | Doing::Still | Doing::Stopped => true,
+        Doing::Defined | Doing::Starting | Doing::Still | Doing::Stopped => true,
     };
     pass.lpid = if done { lpid + 1 } else { lpid };
     Some(false)

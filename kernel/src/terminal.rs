@@ -17,7 +17,7 @@ use virtio::console::Line;
 
 use crate::console::{self, Screen};
 use crate::monitor::{self, Follow};
-use crate::partition::{Partition, TIMEBASE_HZ};
+use crate::partition::{Partition, TIMEBASE_HZ, life};
 use crate::sync::{Lock, Rank};
 use crate::{epitaph, log, partitions, trace, watch};
 
@@ -205,6 +205,7 @@ fn tell(all: &[Arc<Partition>]) {
     for partition in all {
         // Whoever has it for long, starting the partition anew, has more to tell afterwards.
         let Some(mut life) = partition.life.try_lock() else { continue };
+        life::go_on_starting(partition, &mut life);
         let Some((news, with_trace)) = life.news.take() else { continue };
         ended |= life.verdict.is_some();
         drop(life);

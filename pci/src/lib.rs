@@ -5,7 +5,7 @@
 //! No I/O space, and no interrupts but messages. A function is sized ([`bars`]), its memory is placed in the host
 //! bridge's window ([`Space::place`]), written to it ([`assign`]) and let through the bridges above it ([`open_bridge`]); then
 //! its memory and its DMA are switched on and off ([`switch`]), its messages are set ([`Messages`]), and the function is reset between its
-//! users ([`Reset`]).
+//! users ([`Reset`], [`Resetting`]).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -22,7 +22,7 @@ mod tests;
 pub use bar::{Bar, assign, bars};
 pub use message::Messages;
 pub use place::{MIN_PLACE, Place, Space};
-pub use reset::Reset;
+pub use reset::{Kept, Reset, Resetting};
 
 use core::fmt;
 
@@ -40,6 +40,10 @@ pub trait Config {
     fn read(&self, function: Function, offset: u16) -> Result<u32, AccessError>;
     /// Writes a word.
     fn write(&self, function: Function, offset: u16, value: u32) -> Result<(), AccessError>;
+    /// Begins to reset all that is behind the host bridge's port; in how many milliseconds to ask how far that is.
+    fn reset_port(&self) -> Result<u64, AccessError>;
+    /// Asks; in how many milliseconds to ask again, or 0: it is done.
+    fn poll_port(&self) -> Result<u64, AccessError>;
 }
 
 /// Why a function cannot be used.
@@ -90,6 +94,10 @@ mod offset {
     pub const BRIDGE_MEMORY: u16 = 0x20;
     /// Where the list of capabilities starts.
     pub const CAPABILITIES: u16 = 0x34;
+    /// Interrupt line and pin.
+    pub const INTERRUPT: u16 = 0x3c;
+    /// A bridge's control register in the upper half.
+    pub const BRIDGE_CONTROL: u16 = 0x3c;
 }
 
 /// Bits of the command register.

@@ -14,6 +14,8 @@ use crate::*;
 struct Bus {
     words: RefCell<HashMap<(u16, u16), (u32, u32)>>,
     resets: RefCell<Vec<u16>>,
+    /// What the firmware answers while it resets what is behind its port, the last first.
+    port: RefCell<Vec<Option<u64>>>,
 }
 
 const EDU: Function = Function(0x100);
@@ -59,6 +61,14 @@ impl Config for Bus {
             self.resets.borrow_mut().push(offset);
         }
         Ok(())
+    }
+
+    fn reset_port(&self) -> Result<u64, AccessError> {
+        self.poll_port()
+    }
+
+    fn poll_port(&self) -> Result<u64, AccessError> {
+        self.port.borrow_mut().pop().flatten().ok_or(AccessError(-6))
     }
 }
 
@@ -165,28 +175,117 @@ fn places_are_aligned_and_nobody_elses() {
 }
 
 #[test]
-fn resets_are_found_and_begun() {
+fn resets_are_found() {
     let bus = Bus::with(EDU, &[]);
-    assert_eq!(Reset::find(&bus, EDU), Ok(None));
+    assert_eq!(Reset::find(&bus, EDU), Ok((None, None)));
     bus.set(EDU, 4, 1 << 20, 0);
     bus.set(EDU, 0x34, 0x40, 0);
-    bus.set(EDU, 0x40, 0x05 | 0x50 << 8, 0);
+    bus.set(EDU, 0x40, 0x01 | 0x50 << 8, 0);
+    bus.set(EDU, 0x44, 1 << 3, 0);
     bus.set(EDU, 0x50, 0x10 | 0x60 << 8, 0);
     bus.set(EDU, 0x60, 0x13 | 0x0306 << 16, 0);
-    assert_eq!(Reset::find(&bus, EDU), Ok(Some(Reset::Advanced(0x60))), "the other cannot");
+    assert_eq!(Reset::find(&bus, EDU), Ok((Some(Reset::Advanced(0x60)), None)), "the others cannot");
     bus.set(EDU, 0x54, 1 << 28, 0);
-    assert_eq!(Reset::find(&bus, EDU), Ok(Some(Reset::Express(0x50))));
-    bus.set(EDU, 0x58, 0x0009_2810, 0xffff);
-    Reset::Express(0x50).start(&bus, EDU).unwrap();
-    assert_eq!(bus.word(EDU, 0x58), 0x0009_a810, "with all else as it was");
-    Reset::Advanced(0x60).start(&bus, EDU).unwrap();
-    assert_eq!(*bus.resets.borrow(), vec![0x58, 0x64]);
+    assert_eq!(Reset::find(&bus, EDU), Ok((Some(Reset::Express(0x50)), None)));
+    for at in [0x44, 0x54, 0x60] {
+        bus.set(EDU, at, 0, 0);
+    }
+    assert_eq!(Reset::find(&bus, EDU), Ok((None, Some(Reset::Power(0x40)))));
     // A list without an end.
     let bus = Bus::with(EDU, &[]);
     bus.set(EDU, 4, 1 << 20, 0);
     bus.set(EDU, 0x34, 0x40, 0);
     bus.set(EDU, 0x40, 0x05 | 0x40 << 8, 0);
-    assert_eq!(Reset::find(&bus, EDU), Ok(None));
+    assert_eq!(Reset::find(&bus, EDU), Ok((None, None)));
+}
+
+/// Goes through a reset; the times that it takes.
+fn reset(bus: &Bus, reset: Reset) -> Result<Vec<u64>, Error> {
+    let (mut resetting, wait) = Resetting::begin(bus, EDU, reset)?;
+    let mut waits = vec![wait];
+    while let Some(wait) = resetting.go_on(bus, EDU)? {
+        waits.push(wait);
+    }
+    Ok(waits)
+}
+
+#[test]
+fn a_function_resets_itself() {
+    let bus = Bus::with(EDU, &[]);
+    bus.set(EDU, 0x58, 0x0009_2810, 0xffff);
+    assert_eq!(reset(&bus, Reset::Express(0x50)), Ok(vec![100]));
+    assert_eq!(bus.word(EDU, 0x58), 0x0009_a810, "with all else as it was");
+    assert_eq!(reset(&bus, Reset::Advanced(0x60)), Ok(vec![100]));
+    assert_eq!(*bus.resets.borrow(), vec![0x58, 0x64]);
+}
+
+#[test]
+fn a_bus_is_held_and_let_go() {
+    let bus = Bus::with(EDU, &[]);
+    bus.set(BRIDGE, 0x3c, 0x0003_0100, 0xffff_00ff);
+    let (mut resetting, wait) = Resetting::begin(&bus, EDU, Reset::Bus(BRIDGE)).unwrap();
+    assert_eq!((wait, bus.word(BRIDGE, 0x3c)), (2, 0x0043_0100));
+    assert_eq!(resetting.go_on(&bus, EDU), Ok(Some(100)));
+    assert_eq!(bus.word(BRIDGE, 0x3c), 0x0003_0100);
+    // It takes a second: first nothing answers, then the port for it.
+    bus.set(EDU, 0, u32::MAX, 0);
+    for _ in 0..5 {
+        assert_eq!(resetting.go_on(&bus, EDU), Ok(Some(100)));
+    }
+    bus.set(EDU, 0, 0xffff_0001, 0);
+    for _ in 0..5 {
+        assert_eq!(resetting.go_on(&bus, EDU), Ok(Some(100)));
+    }
+    let mut late = resetting;
+    bus.set(EDU, 0, 0x11e8_1234, 0);
+    assert_eq!(resetting.go_on(&bus, EDU), Ok(None));
+    bus.set(EDU, 0, u32::MAX, 0);
+    assert_eq!(late.go_on(&bus, EDU), Err(Error::Absent));
+}
+
+#[test]
+fn the_firmware_resets_what_is_behind_its_port() {
+    let bus = Bus::with(EDU, &[]);
+    bus.port.replace(vec![Some(0), Some(7), Some(1000), Some(1000)]);
+    assert_eq!(reset(&bus, Reset::Port), Ok(vec![1000, 1000, 7, 1]));
+    bus.port.replace(vec![Some(0), Some(1000), None]);
+    assert_eq!(reset(&bus, Reset::Port), Ok(vec![1000, 1]), "the second time it does");
+    bus.port.replace(vec![None, Some(1000)]);
+    assert_eq!(reset(&bus, Reset::Port), Err(Error::Access(AccessError(-6))));
+}
+
+#[test]
+fn power_goes_and_comes_back() {
+    let bus = Bus::with(EDU, &[]);
+    bus.set(EDU, 0x44, 0x1100, 0x1f03);
+    let (mut resetting, wait) = Resetting::begin(&bus, EDU, Reset::Power(0x40)).unwrap();
+    assert_eq!((wait, bus.word(EDU, 0x44)), (10, 0x1103));
+    assert_eq!(resetting.go_on(&bus, EDU), Ok(Some(10)));
+    assert_eq!(bus.word(EDU, 0x44), 0x1100);
+    assert_eq!(resetting.go_on(&bus, EDU), Ok(None));
+}
+
+#[test]
+fn what_the_firmware_has_set_up_comes_back() {
+    let bus = Bus::with(EDU, &[]);
+    bus.set(EDU, 4, 0x0010_0540, 0x0747);
+    bus.set(EDU, 0xc, 0x20, 0xffff);
+    bus.set(EDU, 0x34, 0x40, 0);
+    bus.set(EDU, 0x40, 0x0002_0010, 0);
+    // What is written as status would be cleared; here it would be set.
+    for (at, value) in [(0x48, 0x2810), (0x50, 0x40), (0x68, 0x16)] {
+        bus.set(EDU, at, value, !0);
+    }
+    let kept = Kept::of(&bus, EDU).unwrap();
+    let all = [4, 0xc, 0x3c, 0x48, 0x50, 0x68];
+    let before = all.map(|at| bus.word(EDU, at));
+    all.iter().for_each(|at| bus.write(EDU, *at, 0).unwrap());
+    assert_ne!(all.map(|at| bus.word(EDU, at)), before);
+    kept.put_back(&bus, EDU).unwrap();
+    assert_eq!(all.map(|at| bus.word(EDU, at)), before);
+    // One without any of it.
+    Kept::of(&Bus::with(EDU, &[]), EDU).unwrap().put_back(&bus, EDU).unwrap();
+    assert_eq!(bus.word(EDU, 0), 0x11e8_1234);
 }
 
 #[test]

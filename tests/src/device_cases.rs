@@ -86,6 +86,26 @@ const SWITCH: &[&str] = &[
     "edu,bus=pcie.1",
 ];
 
+/// Behind a switch, whose ports reset what is behind them.
+const BEHIND_SWITCH: &str = "\
+[[partition]]
+name = \"guest\"
+memory = \"64M\"
+kernel = \"edu\"
+[[partition.device]]
+pci = \"0000:03:00.0\"
+";
+const RESET_SWITCH: &[&str] = &[
+    "x3130-upstream,bus=pcie.0,id=up",
+    "xio3130-downstream,bus=up,id=first,chassis=5,slot=1",
+    "qemu-xhci,bus=first",
+];
+/// Two functions of one device, of which nobody is given the second one: but it is the hypervisor's.
+const SHARED: &[&str] = &[
+    "edu,bus=pcie.0,addr=0.0,multifunction=on",
+    "virtio-rng-pci,bus=pcie.0,addr=0.1,disable-legacy=on,iommu_platform=on",
+];
+
 /// One that is not started, beside one that lives on.
 const TAKEN: &str = concat!(
     "[hypervisor]\nconsole = \"monitor\"\n",
@@ -185,6 +205,21 @@ fn twice(t: &Transcript) -> Result<(), String> {
     all_ended_well(t, 1)
 }
 
+/// Of a function that cannot be reset only its first user has it again.
+fn left(t: &Transcript) -> Result<(), String> {
+    in_order(
+        t,
+        &[
+            "it cannot be reset, so only its first user is given it",
+            "@ done passed",
+            "device 0000:01:00.0: guest has left its state in it, and it cannot be reset",
+            "@ check identification ok",
+            "@ done passed",
+        ],
+    )?;
+    all_ended_well(t, 3)
+}
+
 fn two(t: &Transcript) -> Result<(), String> {
     all_ended_well(t, 3)
 }
@@ -237,6 +272,32 @@ pub fn cases() -> Vec<Case> {
         },
         case("device-huge", HUGE, LITTLE, EDU),
         Case { judge: twice, ..case("device-reset", ONE, RESET, &["nvme,serial=x,bus=pcie.0"]) },
+        // The firmware takes three seconds for it.
+        Case {
+            judge: twice,
+            mttcg: true,
+            ..case("device-reset-port", ONE, RESET, &["qemu-xhci,bus=pcie.0"])
+        },
+        Case {
+            judge: twice,
+            machines: &[Machine::PowerNv8, Machine::PowerNv10],
+            ..case("device-reset-bus", BEHIND_SWITCH, RESET, RESET_SWITCH)
+        },
+        Case {
+            judge: left,
+            machines: &[Machine::PowerNv9],
+            script: vec![
+                Step { expect: "partita> ", send: "start guest\nconsole guest\n" },
+                Step { expect: "@ waits", send: "q" },
+                Step {
+                    expect: "@ done ",
+                    send: "\x1dundefine guest\ndefine guest other\nstart other\nundefine other\ndefine guest guest\nstart guest\nconsole guest\n",
+                },
+                Step { expect: "@ waits", send: "q" },
+                Step { expect: "@ done ", send: "\x1dconsole y\nq" },
+            ],
+            ..case("device-left", TAKEN, WITH_STATES, SHARED)
+        },
         Case {
             judge: three,
             machines: &[Machine::PowerNv8, Machine::PowerNv10],
@@ -267,8 +328,9 @@ pub fn cases() -> Vec<Case> {
                 },
                 Step {
                     expect: "guest stopped",
-                    send: "define guest other\nundefine guest\ndefine guest other\nstart other\nconsole other\nq",
+                    send: "define guest other\nundefine guest\ndefine guest other\nstart other\nconsole other\n",
                 },
+                Step { expect: "@ waits", send: "q" },
                 Step { expect: "@ done ", send: "\x1dconsole y\nq" },
             ],
             ..case("device-taken", TAKEN, WITH_STATES, EDU)

@@ -40,8 +40,7 @@ pub struct Passed {
 impl Passed {
     /// For a partition.
     pub fn new(device: &'static Device, lpid: Lpid) -> Passed {
-        // What cannot be read is as if it were not there.
-        let word = |at| device.config(at).unwrap_or(0);
+        let word = |at| device.header(at);
         let (ids, class, subsystem) =
             (word(offset::VENDOR), word(offset::CLASS), word(offset::SUBSYSTEM_VENDOR));
         let mut config = Config::new(&Identity {

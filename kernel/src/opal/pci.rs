@@ -15,6 +15,8 @@ const GET_MSI_32: u64 = 39;
 const GET_MSI_64: u64 = 40;
 const MAP_PE_DMA_WINDOW: u64 = 44;
 const MAP_PE_DMA_WINDOW_REAL: u64 = 45;
+const PCI_RESET: u64 = 49;
+const PCI_POLL: u64 = 62;
 const MSI_EOI: u64 = 63;
 const TCE_KILL: u64 = 126;
 
@@ -52,6 +54,23 @@ pub fn pci_clear_freeze(bridge: u64, endpoint: u64) -> Result<(), Error> {
     /// OPAL_EEH_ACTION_CLEAR_FREEZE_ALL.
     const ALL: u64 = 3;
     check(call(EEH_FREEZE_CLEAR, [bridge, endpoint, ALL]))
+}
+
+/// Begins a hot reset of all that is behind a host bridge's port. In how many milliseconds to ask how far it is.
+pub fn pci_reset_port(bridge: u64) -> Result<u64, Error> {
+    /// OPAL_RESET_PCI_HOT, OPAL_ASSERT_RESET. The firmware ends it by itself.
+    const HOT: u64 = 4;
+    const ASSERT: u64 = 1;
+    waits(call(PCI_RESET, [bridge, HOT, ASSERT]))
+}
+
+/// Asks; in how many milliseconds to ask again, or 0: it is done.
+pub fn pci_poll_port(bridge: u64) -> Result<u64, Error> {
+    waits(call(PCI_POLL, [bridge, 0, 0]))
+}
+
+fn waits(code: i64) -> Result<u64, Error> {
+    u64::try_from(code).map_err(|_| Error(code))
 }
 
 /// An endpoint has two windows for DMA; bit 59 of the bus address says which.

@@ -46,6 +46,8 @@ pub type Work = Box<dyn FnOnce(&Arc<Partition>) + Send>;
 pub enum Doing {
     /// It has not been started.
     Defined,
+    /// It is to run as soon as its devices of the host's have been reset.
+    Starting,
     /// It runs.
     Running,
     /// Its vCPUs are on their way out.
@@ -63,6 +65,7 @@ impl Doing {
     pub const fn name(&self) -> &'static str {
         match self {
             Doing::Defined => "defined",
+            Doing::Starting => "starting",
             Doing::Running => "running",
             Doing::Ending(Ending::Pause) => "pausing",
             Doing::Ending(Ending::Quiesce) | Doing::Still => "standing still",
@@ -131,12 +134,27 @@ fn begin(partition: &Arc<Partition>, life: &mut Life) -> Result<(), String> {
     let started = partition.start();
     // It has run from its first instruction on: its kernel is loaded by now.
     life.started = timebase();
-    if started.is_err() {
-        partition.core().gate.close();
-        partition.clear();
-        life.doing = Doing::Stopped;
+    match started {
+        Ok(true) => {}
+        Ok(false) => life.doing = Doing::Starting,
+        Err(why) => {
+            partition.core().gate.close();
+            partition.clear();
+            life.doing = Doing::Stopped;
+            return Err(why);
+        }
     }
-    started
+    Ok(())
+}
+
+/// Starts a partition whose devices were not ready for it before, if they are now.
+pub fn go_on_starting(partition: &Arc<Partition>, life: &mut Life) {
+    if life.doing == Doing::Starting
+        && partition.devices.are_ready()
+        && let Err(why) = begin(partition, life)
+    {
+        over(partition, life, CRASHED, why);
+    }
 }
 
 /// Lets a paused partition go on.
@@ -242,7 +260,7 @@ pub fn end(partition: &Arc<Partition>, ending: Ending) -> Result<(), String> {
     let mut life = partition.life.lock();
     let allowed = match life.doing {
         Doing::Running | Doing::Ending(Ending::Pause | Ending::Quiesce) => true,
-        Doing::Paused => ending != Ending::Pause,
+        Doing::Paused | Doing::Starting => ending != Ending::Pause,
         Doing::Still if life.then.is_none() => {
             // A guest that has this done to it again and again is to be stopped, too.
             life.then = Some(ending);
@@ -327,7 +345,7 @@ fn settle(partition: &Arc<Partition>) {
             // Who starts anew again and again does so in its own time.
             partition.charge(0, timebase() - began);
         }
-        Doing::Defined | Doing::Still | Doing::Paused | Doing::Stopped => {}
+        Doing::Defined | Doing::Starting | Doing::Still | Doing::Paused | Doing::Stopped => {}
     }
     drop(life);
     // The boot CPU tells, and sees whether that was all.

@@ -360,9 +360,12 @@ impl Partition {
     }
 
     /// Puts the partition into the state of a machine that was just switched on, with its kernel loaded and its first
-    /// vCPU at the kernel's entry. An error is one line for the user. As for [`Partition::clear`].
-    pub fn start(self: &Arc<Partition>) -> Result<(), String> {
+    /// vCPU at the kernel's entry. False if its devices are not ready for that yet. An error is one line for the user. As for [`Partition::clear`].
+    pub fn start(self: &Arc<Partition>) -> Result<bool, String> {
         self.clear();
+        if !self.devices.are_ready() {
+            return Ok(false);
+        }
         let (entry, tree) = self.load()?;
         self.devices.enable(self)?;
         self.core().gate.open(0);
@@ -370,7 +373,7 @@ impl Partition {
         if let Some(devices) = &self.pci {
             devices.go_on();
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Copies kernel, initrd, RTAS and the device tree into place; the entry point and the tree's address.

@@ -5,18 +5,17 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use bundle::PciAddress;
-use pci::{Active, Bar, Config, Messages, Place, Reset, Space};
+use pci::{Active, Bar, Config, Kept, Messages, Place, Reset, Space};
 use power::HostReal;
-use realmode::instructions::{pause, timebase};
 use spin::Once;
 use volatile::VolatileRef;
 
 use super::endpoint::{Endpoint, Message};
 use super::host::{Found, HostBridge};
-use crate::console::TICKS_PER_MICRO;
+use super::reset::{Underway, Way};
 use crate::host_interrupts::{self, Handler};
 use crate::opal::Window;
 use crate::sync::{Lock, Rank};
@@ -24,6 +23,9 @@ use crate::{log, mmu, opal};
 
 /// The most interrupts of a function that are used.
 const MOST_VECTORS: u16 = 16;
+
+/// Words of the header of configuration space.
+const HEADER_WORDS: usize = 16;
 
 /// A function that somebody uses.
 pub struct Device {
@@ -33,7 +35,13 @@ pub struct Device {
     pub endpoint: Endpoint,
     pub(super) bars: Vec<Bar>,
     pub(super) place: Place,
-    reset: Option<Reset>,
+    header: [u32; HEADER_WORDS],
+    /// How it is reset; if at all by its power, so.
+    pub(super) way: Way,
+    pub(super) power: Option<Reset>,
+    pub(super) underway: Lock<Option<Underway>>,
+    /// What a reset forgets, and its user expects.
+    kept: Kept,
     messages: Option<Messages>,
     /// Where its table of messages is mapped, if it has been.
     table: Once<Option<u64>>,
@@ -43,10 +51,11 @@ pub struct Device {
     pub(super) own: bool,
     /// Somebody has it.
     pub(super) claimed: AtomicBool,
-    /// A guest may have left something in it.
-    used: AtomicBool,
-    /// The timebase when it was last reset; 0 if never.
-    reset_at: AtomicU64,
+    /// It is on.
+    pub(super) used: AtomicBool,
+    /// Since it was last reset a guest may have left something in it: this one.
+    pub(super) stale: AtomicBool,
+    pub(super) last_user: Lock<String>,
 }
 
 impl Device {
@@ -60,8 +69,13 @@ impl Device {
         let function = pci::Function(found.address.routing_id());
         let bars = pci::bars(host, function).map_err(|error| format!("{error}"))?;
         let access = |error| format!("{}", pci::Error::Access(error));
-        let reset = Reset::find(host, function).map_err(access)?;
+        let kept = Kept::of(host, function).map_err(access)?;
+        let (reset, power) = Reset::find(host, function).map_err(access)?;
         let messages = Messages::find(host, function).map_err(access)?;
+        let mut header = [0; HEADER_WORDS];
+        for (word, at) in header.iter_mut().zip((0..).step_by(4)) {
+            *word = host.read(function, at).map_err(access)?;
+        }
         let bytes: u64 = bars.iter().map(|bar| bar.bytes).sum();
         let place = space.and_then(|space| space.place(&bars));
         let place = place
@@ -71,37 +85,40 @@ impl Device {
         for segment in place.segment..place.segment + place.segments {
             opal::pci_map_segment(host.id, place.segment, segment as u16).map_err(refused)?;
         }
-        let device = Device {
+        Ok(Device {
             address: found.address,
             endpoint: Endpoint { host, number: place.segment, function },
             bars,
             place,
-            reset,
+            header,
+            way: reset.map_or(Way::None, Way::By),
+            power,
+            underway: Lock::new(Rank::Host, None),
+            kept,
             messages,
             table: Once::new(),
             given: Lock::new(Rank::Interrupts, Vec::new()),
             own,
             claimed: AtomicBool::new(own),
             used: AtomicBool::new(false),
-            reset_at: AtomicU64::new(0),
-        };
-        if !own {
-            device.tell(found.ids);
-        }
-        Ok(device)
+            stale: AtomicBool::new(false),
+            last_user: Lock::new(Rank::Host, String::new()),
+        })
     }
 
     /// The line about one of a partition's.
-    fn tell(&self, (vendor, device): (u32, u32)) {
+    pub(super) fn tell(&self) {
         log!(
-            "device {} ({vendor:04x}:{device:04x}): {} KiB at {:#x}{}",
+            "device {} ({:04x}:{:04x}): {} KiB at {:#x}{}",
             self.address,
+            self.header[0] & 0xffff,
+            self.header[0] >> 16,
             self.bars.iter().map(|bar| bar.bytes).sum::<u64>() >> 10,
             self.endpoint.host.to_real(self.place.addresses[0]).0,
-            if self.reset.is_some() {
-                ""
+            if self.way == Way::None {
+                "; it cannot be reset, so only its first user is given it"
             } else {
-                "; it cannot be reset: what one guest leaves in it, the next finds"
+                ""
             }
         );
     }
@@ -113,33 +130,22 @@ impl Device {
         ranges.map(move |(bar, address)| (bar.index, host.to_real(*address), bar.bytes))
     }
 
-    /// Lets it take part. Waits until it is ready again, if it has just been reset.
+    /// Lets it take part. It is not being reset.
     pub fn enable(&self, to: Active) -> Result<(), pci::Error> {
-        let ready = self.reset_at.load(Ordering::Relaxed) + Reset::MILLISECONDS * 1000 * TICKS_PER_MICRO;
-        while timebase() < ready {
-            // It is long. To give way at every turn costs an emulator far more than the wait.
-            for n in 0..1000 {
-                core::hint::black_box(n);
-            }
-            pause();
-        }
         self.used.store(true, Ordering::Relaxed);
+        self.stale.store(true, Ordering::Relaxed);
         // What errors before may have cut off.
         self.endpoint.thaw().map_err(pci::AccessError::from)?;
         let Endpoint { host, function, .. } = self.endpoint;
+        self.kept.put_back(host, function)?;
         for (bar, address) in self.bars.iter().zip(&self.place.addresses) {
             pci::assign(host, function, *bar, *address)?;
         }
         Ok(pci::switch(host, function, to)?)
     }
 
-    /// Takes it out again, and resets it: it neither reaches memory then nor interrupts. After an error it may still, and this can be tried
-    /// again.
+    /// Takes it out again: it neither reaches memory then nor interrupts. After an error it may still, and this can be tried again.
     pub fn disable(&self) -> Result<(), pci::Error> {
-        if !self.used.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let Endpoint { host, function, .. } = self.endpoint;
         // Each step is done whatever has become of those before: its memory is about to be somebody else's.
         let off = self.switch(Active::Nothing);
         let given = self.given.lock().clone();
@@ -148,12 +154,8 @@ impl Device {
         }
         let silent = self.switch_messages(false, false);
         let closed = Window::ALL.map(|window| self.endpoint.close(window).map_err(pci::AccessError::from));
-        let reset = self.reset.map_or(Ok(()), |reset| {
-            self.reset_at.store(timebase(), Ordering::Relaxed);
-            reset.start(host, function)
-        });
         off.and(silent)?;
-        closed.into_iter().chain([reset]).collect::<Result<(), _>>()?;
+        closed.into_iter().collect::<Result<(), _>>()?;
         self.used.store(false, Ordering::Relaxed);
         Ok(())
     }
@@ -185,9 +187,9 @@ impl Device {
         &self.bars
     }
 
-    /// A word of its configuration space.
-    pub fn config(&self, offset: u16) -> Result<u32, pci::AccessError> {
-        self.endpoint.host.read(self.endpoint.function, offset)
+    /// A word of the header of its configuration space, as it was at first: a device that is being reset does not say what it is.
+    pub fn header(&self, offset: u16) -> u32 {
+        self.header.get(usize::from(offset / 4)).copied().unwrap_or(0)
     }
 
     /// What it takes part in, from now on. Nothing, if it is not in use: it may be about to reset.

@@ -80,6 +80,14 @@ impl Config for HostBridge {
     fn write(&self, function: Function, offset: u16, value: u32) -> Result<(), AccessError> {
         Ok(opal::pci_config_write(self.id, function.0, offset, value)?)
     }
+
+    fn reset_port(&self) -> Result<u64, AccessError> {
+        Ok(opal::pci_reset_port(self.id)?)
+    }
+
+    fn poll_port(&self) -> Result<u64, AccessError> {
+        Ok(opal::pci_poll_port(self.id)?)
+    }
 }
 
 /// All host bridges that we know how to use, and what is below them.

@@ -4,8 +4,7 @@
 //! A partition reaches the memory of its devices directly, at real addresses above its RAM: each range is a device slot of its page
 //! table ([`Claim::add_slots`]). While the partition runs the device reaches the partition's memory, and no other ([`reach`]), and its messages
 //! are interrupts of the partition's. Configuration space stays ours, and I/O space and the interrupt line are off. When the
-//! partition ends all of it goes off, and the function is reset, if it knows how to do that by itself; what is left in one that does not,
-//! the next start finds.
+//! partition ends all of it goes off, and the function is reset ([`reset`]). One that cannot be reset is given to no other partition.
 //!
 //! Every device is a partitionable endpoint of its host bridge, the unit that the bridge cuts off after an error: one partition's
 //! errors are no other's. Virtio devices that no partition asks for are the hypervisor's ([`own`]); all others are not touched.
@@ -15,6 +14,7 @@ mod endpoint;
 mod host;
 mod own;
 mod reach;
+mod reset;
 
 use alloc::format;
 use alloc::string::String;
@@ -73,6 +73,8 @@ pub fn set_up(tree: &Fdt<'_>, manifest: &Manifest) -> Result<Vec<&'static Device
             (Err(why), None) => log!("device {pci}: {why}"),
         }
     }
+    reset::choose(&mut devices, &found, manifest);
+    devices.iter().filter(|device| !device.own).for_each(Device::tell);
     for (host, space) in &spaces {
         open_bridges(host, space.as_ref(), &found, &devices)
             .map_err(|error| format!("PCI domain {:04x}: {error}", host.domain()))?;
@@ -161,12 +163,12 @@ impl Claim {
         self.devices.iter().copied()
     }
 
-    /// Lets the partition have its devices. Waits until those that have just been reset are ready again. They reach nothing before the
-    /// partition says so.
+    /// Lets the partition have its devices, none of which is being reset. They reach nothing before the partition says so.
     pub fn enable(&self, partition: &Partition) -> Result<(), String> {
         if self.devices.is_empty() {
             return Ok(());
         }
+        self.fit(&partition.name)?;
         reach::populate(partition)?;
         let mut reach = Reach::default();
         let (shift, pages) = phb::layout::FIRST_WINDOW;
@@ -175,6 +177,7 @@ impl Claim {
         *self.reach.lock() = Some(reach);
         for device in &self.devices {
             let failed = |why: &dyn Display| format!("device {}: {why}", device.address);
+            device.last_user.lock().clone_from(&partition.name);
             device.enable(Active::Memory).map_err(|error| failed(&error))?;
             let told = self.reach.lock().as_ref().map_or(Ok(()), |reach| reach.tell(&device.endpoint));
             told.map_err(|error| failed(&format_args!("the firmware gives it no DMA (code {})", error.0)))?;
@@ -211,11 +214,19 @@ impl Claim {
 
     /// Takes all that away again, and resets the devices.
     pub fn disable(&self) {
+        let tell = |device: &Device, error| log!("device {}: {error}", device.address);
+        let used: Vec<_> = self.each().filter(|device| device.used.load(Ordering::Relaxed)).collect();
         let mut all = true;
-        for device in &self.devices {
+        for device in &used {
             if let Err(error) = device.disable() {
-                log!("device {}: {error}", device.address);
+                tell(device, error);
                 all = false;
+            }
+        }
+        // Some are reset together, so all of them are off before that.
+        for device in &used {
+            if let Err(error) = device.begin_reset() {
+                tell(device, error);
             }
         }
         let reach = self.reach.lock().take();
