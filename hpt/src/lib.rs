@@ -30,6 +30,7 @@ pub mod init;
 mod link;
 pub mod machine;
 pub mod mmu;
+mod moved;
 mod order;
 pub mod page;
 pub mod reserve;

@@ -4,6 +4,8 @@
 //! in contiguous aligned blocks of that size. Its lock guards its state and its chain of entries; see
 //! [`crate::entry`] for the order of locks.
 
+use core::sync::atomic::AtomicU64 as Base;
+
 use power::{GuestReal, HostReal, HpteR};
 
 use crate::entry::LINKED;
@@ -322,20 +324,43 @@ pub enum Target<'a> {
 /// The slots of a partition.
 #[derive(Clone, Debug)]
 pub struct Slots<'a> {
-    slots: [Slot<'a>; MAX_SLOTS],
+    slots: [Kept<'a>; MAX_SLOTS],
     /// The pages of RAM from address 0 on, which are one of the slots and what nearly everything is about.
     low: &'a [Page],
     unit_shift: u32,
 }
 
-const NO_SLOT: Slot<'static> = Slot { base: GuestReal(0), len: 0, kind: SlotKind::Ram(&[]) };
+/// A slot as it is kept. Where a device is changes only while nobody looks.
+#[derive(Debug)]
+pub(crate) struct Kept<'a> {
+    base: Base,
+    pub(crate) len: u64,
+    pub(crate) kind: SlotKind<'a>,
+}
+
+impl<'a> Kept<'a> {
+    const NONE: Kept<'static> = Kept { base: Base::new(0), len: 0, kind: SlotKind::Ram(&[]) };
+
+    fn slot(&self) -> Slot<'a> {
+        Slot { base: GuestReal(self.base.load(Ordering::Relaxed)), len: self.len, kind: self.kind }
+    }
+}
+
+impl Clone for Kept<'_> {
+    fn clone(&self) -> Self {
+        Kept { base: Base::new(self.base.load(Ordering::Relaxed)), ..*self }
+    }
+}
+
+/// The base of a device that is nowhere: no entry leads there.
+const NOWHERE: u64 = 1 << 63;
 /// What every slot is aligned to.
 pub(crate) const SLOT_ALIGN: u64 = 1 << 16;
 
 impl<'a> Slots<'a> {
     /// None yet. In a `huge` partition pages are units of 16 MiB and 16 MiB entries are accepted; otherwise 64 KiB.
     pub const fn new(huge: bool) -> Slots<'a> {
-        Slots { slots: [NO_SLOT; MAX_SLOTS], low: &[], unit_shift: if huge { 24 } else { 16 } }
+        Slots { slots: [const { Kept::NONE }; MAX_SLOTS], low: &[], unit_shift: if huge { 24 } else { 16 } }
     }
 
     /// log2 of the bytes that a [`Page`] stands for.
@@ -370,7 +395,7 @@ impl<'a> Slots<'a> {
             return Err(SlotError::Overlap);
         }
         match self.slots.iter_mut().find(|s| s.len == 0) {
-            Some(free) => *free = slot,
+            Some(free) => *free = Kept { base: Base::new(slot.base.0), len: slot.len, kind: slot.kind },
             None => return Err(SlotError::Full),
         }
         if let (SlotKind::Ram(pages), 0) = (slot.kind, slot.base.0) {
@@ -380,8 +405,33 @@ impl<'a> Slots<'a> {
     }
 
     /// The slots in use.
-    pub fn iter(&self) -> impl Iterator<Item = &Slot<'a>> {
-        self.slots.iter().filter(|s| s.len != 0)
+    pub fn iter(&self) -> impl Iterator<Item = Slot<'a>> {
+        self.slots.iter().filter(|s| s.len != 0).map(Kept::slot)
+    }
+
+    /// Where the device is that the host has there, if it is anywhere.
+    pub fn device(&self, host: HostReal) -> Option<GuestReal> {
+        let base = self.kept(host)?.base.load(Ordering::Relaxed);
+        (base != NOWHERE).then_some(GuestReal(base))
+    }
+
+    /// Moves that device; nobody looks meanwhile, and entries are to follow ([`crate::GuestMmu::follow_devices`]). It is nowhere if the place
+    /// is none for it: misaligned, or another slot's.
+    pub fn move_device(&self, host: HostReal, to: Option<GuestReal>) {
+        let Some(slot) = self.kept(host) else { return };
+        slot.base.store(NOWHERE, Ordering::Relaxed);
+        let good = |to: &GuestReal| {
+            let fits = to.0.checked_add(slot.len).is_some_and(|end| end <= NOWHERE);
+            fits && to.0 & (SLOT_ALIGN - 1) == 0 && !self.overlaps(*to, slot.len)
+        };
+        if let Some(to) = to.filter(good) {
+            slot.base.store(to.0, Ordering::Relaxed);
+        }
+    }
+
+    fn kept(&self, of: HostReal) -> Option<&Kept<'a>> {
+        let is = |s: &&Kept<'a>| matches!(s.kind, SlotKind::Device { host, .. } if s.len != 0 && host == of);
+        self.slots.iter().find(is)
     }
 
     /// The slots of RAM in use: where each begins, and its pages.
@@ -406,9 +456,9 @@ impl<'a> Slots<'a> {
 
     /// The slot that an address is in, and the address's offset in it.
     #[inline(always)]
-    pub(crate) fn slot(&self, real: u64) -> Option<(&Slot<'a>, u64)> {
+    pub(crate) fn slot(&self, real: u64) -> Option<(&Kept<'a>, u64)> {
         for slot in &self.slots {
-            let offset = real.wrapping_sub(slot.base.0);
+            let offset = real.wrapping_sub(slot.base.load(Ordering::Relaxed));
             if offset < slot.len {
                 return Some((slot, offset));
             }

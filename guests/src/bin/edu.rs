@@ -74,6 +74,7 @@ fn run(t: &mut Report) {
     sizes(t, device);
     cost(t, device);
     untranslated(t, device);
+    moved(t, device);
 }
 
 /// Until a `q` is typed.
@@ -223,6 +224,47 @@ fn cost(t: &mut Report, device: Device) {
     let c = run_virtual(&[insn::mfspr(6, spr::TB), lwz(5), NOP, insn::mfspr(7, spr::TB)], true, nowhere, 0);
     t.note(format_args!("an emulated load: {} ticks", c.gpr[7] - c.gpr[6]));
     t.is_true("emulated-is-dear", c.gpr[7] - c.gpr[6] > 100);
+}
+
+/// The device's memory is where its base address register says, whatever was entered for it before.
+fn moved(t: &mut Report, device: Device) {
+    const BAR: u32 = 0x10;
+    const COMMAND: u32 = 0x4;
+    let there = device.base + 4 * device.bytes;
+    let bus = |real: u64| (real - device.bridge.low.1 + device.bridge.low.0) as u32;
+    let write = |at, bytes, value| device.bridge.write(device.slot, at, bytes, value);
+    let (old, new, last) = (EA + 0x400_0000, EA + 0x500_0000, EA + 0x600_0000);
+    for (ea, real) in [(old, device.base), (new, there), (last, there + device.bytes - 0x1_0000)] {
+        SMALL.enter(ea, real, K4, space::DEVICE).expect("its page");
+    }
+    let everywhere = || [old, new].map(|ea| load(ea, true));
+    let (here, nothing) = (Some(EDU), Some(u32::MAX));
+    t.equal("not-moved", everywhere(), [here, nothing]);
+    t.is_true("store", store(old + register::LIVENESS, true, 0x7654_3210));
+    t.equal("move", write(BAR, 4, bus(there)), 0);
+    t.equal("moved", everywhere(), [nothing, here]);
+    t.equal("the-same", load(new + register::LIVENESS, true), Some(!0x7654_3210));
+    t.is_true("lost", store(old + register::LIVENESS, true, 0));
+    t.equal("not-written", load(new + register::LIVENESS, true), Some(!0x7654_3210));
+    t.is_true("end", store(last, true, 0) && load(last, true).is_some());
+    // What is entered now.
+    let later = EA + 0x700_0000;
+    t.is_true("enter", SMALL.enter(later, there, K4, space::DEVICE).is_ok());
+    t.equal("entered", load(later, true), here);
+    t.equal("cached", SMALL.enter(later + 0x1000, there, K4, HpteR::M | OPEN), Err(Status::PARAMETER));
+    t.is_true("free", SMALL.enter(later + 0x2000, device.base, K4, HpteR::M | OPEN).is_ok());
+    // Off, and on again; where nothing can be; and back.
+    t.equal("off", write(COMMAND, 2, 0), 0);
+    t.equal("is-off", everywhere(), [nothing, nothing]);
+    t.equal("on", write(COMMAND, 2, 2), 0);
+    t.equal("is-on", everywhere(), [nothing, here]);
+    for elsewhere in [0, bus(there) & 0x7fff_ffff] {
+        t.equal("out", write(BAR, 4, elsewhere), 0);
+        t.equal("is-out", everywhere(), [nothing, nothing]);
+    }
+    t.equal("back", write(BAR, 4, bus(device.base)), 0);
+    t.equal("is-back", everywhere(), [here, nothing]);
+    t.equal("still", load(old + register::LIVENESS, true), Some(!0x7654_3210));
 }
 
 /// With translation off a load is cacheable, which a device does not take.

@@ -180,6 +180,60 @@ fn every_cache_attribute_of_devices() {
     });
 }
 
+/// What the guest entered for the old place leads nowhere, and what it entered for the new one there; as the guest sees them they stay.
+#[test]
+fn entries_follow_a_device_that_moves() {
+    each(|w| {
+        let mut slots = Slots::new(false);
+        let host = HostReal(DEVICE_HOST);
+        let kind = SlotKind::Device { host, attribute: HpteR::I };
+        slots.add(Slot { base: GuestReal(NOWHERE), len: 2 * UNIT, kind }).unwrap();
+        let mmu = GuestMmu::new(w.mmu.hpt(), &slots);
+        let there = NOWHERE + 8 * UNIT;
+        let enter = |slot: u64, real: u64, wimg: u64| {
+            let (v, r) = (HpteV(0x77_0000 + (slot << 12)), HpteR(real | wimg | 2));
+            mmu.enter(w.m, 0, PteIndex(0x90), v, r).unwrap()
+        };
+        let page = NOWHERE + UNIT + 0x3000;
+        let from = enter(0, page, HpteR::I | HpteR::G);
+        let to = enter(1, there + 0x1000, HpteR::I);
+        // Not as this device is to be mapped: nothing but a machine check is there.
+        let odd = enter(2, there + 0x2000, HpteR::W);
+        let seen = [from, to, odd].map(|at| mmu.read(at).unwrap());
+        let now = |at| {
+            let (v, r) = mmu.hpt().peek(at).unwrap();
+            (v.0 & (V | ABSENT), r.0 & HpteR::RPN)
+        };
+        let absent = |at| now(at).0 == ABSENT;
+        assert_eq!((now(from), absent(to)), ((V, DEVICE_HOST + UNIT + 0x3000), true));
+        slots.move_device(host, Some(GuestReal(there)));
+        assert_eq!(slots.device(host), Some(GuestReal(there)));
+        mmu.follow_devices();
+        assert_eq!((absent(from), now(to), absent(odd)), (true, (V, DEVICE_HOST + 0x1000), true));
+        assert_eq!([from, to, odd].map(|at| mmu.read(at).unwrap()), seen);
+        slots.move_device(host, None);
+        mmu.follow_devices();
+        assert!(absent(from) && absent(to) && slots.device(host).is_none());
+        slots.move_device(host, Some(GuestReal(NOWHERE)));
+        mmu.follow_devices();
+        assert_eq!((now(from), absent(to)), ((V, DEVICE_HOST + UNIT + 0x3000), true));
+        for (at, seen) in [from, to, odd].into_iter().zip(seen) {
+            assert_eq!(mmu.remove(w.m, 0, at, 0).unwrap(), seen);
+        }
+    });
+}
+
+/// Entries of RAM are as they were, on their pages.
+#[test]
+fn memory_does_not_follow_devices() {
+    each(|w| {
+        let entered = [UNIT, 2 * UNIT, 3 * UNIT].map(|real| enter(w, real, RW).unwrap());
+        let before = entered.map(|at| hardware(w, at));
+        w.mmu.follow_devices();
+        assert_eq!(entered.map(|at| hardware(w, at)), before);
+    });
+}
+
 #[test]
 fn large_pages_of_devices_need_aligned_ranges() {
     const M16: u64 = 16 << 20;
@@ -679,6 +733,20 @@ fn slots_are_checked() {
         slots.add(device((8 + i) << 16, 1 << 16, 0)).unwrap();
     }
     assert_eq!(slots.add(device(0, 1 << 16, 0)), Err(SlotError::Full));
+    for (to, moved) in [
+        (20 << 16, true),
+        (20 << 16 | 0x1000, false),
+        (1 << 16, false),
+        (9 << 16, false),
+        (0u64.wrapping_sub(1 << 16), false),
+        (8 << 16, true),
+    ] {
+        slots.move_device(HostReal(0), Some(GuestReal(to)));
+        assert_eq!(slots.device(HostReal(0)), moved.then_some(GuestReal(to)), "{to:#x}");
+        assert_eq!(slots.find(GuestReal(8 << 16)).is_some(), to == 8 << 16);
+    }
+    slots.move_device(HostReal(5 << 16), Some(GuestReal(0)));
+    assert_eq!(slots.device(HostReal(5 << 16)), None, "there is none");
     assert!(slots.find(GuestReal(0xffff)).is_none());
     assert!(matches!(slots.find(GuestReal(0x1_0000)), Some(Target::Ram(_, 0))));
     assert!(matches!(slots.find(GuestReal(0x8_0123)), Some(Target::Device(HostReal(0x123), _))));

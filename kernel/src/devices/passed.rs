@@ -146,7 +146,7 @@ impl Function for Passed {
         self.config.window(bar)
     }
 
-    /// Where the function has been since the start the partition has it without us; elsewhere there is nothing.
+    /// The partition has it without us, but where its slots cannot be ([`crate::partition::moves`]): there is nothing.
     fn load(&mut self, _bar: usize, _offset: u64, to: &mut [u8], _bus: &dyn Bus) {
         to.fill(0xff);
     }

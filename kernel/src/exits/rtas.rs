@@ -10,7 +10,7 @@ use power::{GuestReal, Status};
 
 use super::{After, Guest};
 use crate::partition::life::Ending;
-use crate::partition::{Partition, Waits};
+use crate::partition::{Partition, Waits, moves};
 use crate::{clock, terminal};
 
 /// Carries out the call whose argument buffer r4 names.
@@ -30,10 +30,17 @@ pub fn handle(guest: &mut Guest<'_>) -> After {
         return After::Continue;
     };
     let answer = dispatch(&call, &mut Services(partition));
+    let service = Service::of_token(call.token);
+    if matches!(service, Some(Service::WritePciConfig | Service::IbmWritePciConfig))
+        && let Some(after) = moves::follow(guest)
+    {
+        return after;
+    }
+    let mut finish = |status: Status| guest.regs.gpr[3] = status.0 as u64;
     let results = GuestReal(at.0 + call.results_offset());
     match partition.memory().write(results, &answer.results) {
         // The status says so too, but there may be no room for one.
-        Ok(()) if Service::of_token(call.token).is_none() => finish(Status::PARAMETER),
+        Ok(()) if service.is_none() => finish(Status::PARAMETER),
         Ok(()) => finish(Status::SUCCESS),
         Err(Error::NoRam) => finish(Status::PARAMETER),
         Err(error) => return After::out_of_memory(partition, error),

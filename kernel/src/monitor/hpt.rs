@@ -237,7 +237,7 @@ fn wimg(r: HpteR) -> String {
 /// What backs a real address of the partition.
 fn of_page(record: Record, partition: &Partition, real: GuestReal) -> Record {
     let slots = &partition.core().slots;
-    let has = |slot: &&Slot<'_>| slot.base.0 <= real.0 && real.0 - slot.base.0 < slot.len;
+    let has = |slot: &Slot<'_>| slot.base.0 <= real.0 && real.0 - slot.base.0 < slot.len;
     let slot = slots.iter().find(has).map_or("none".into(), |slot| {
         let kind = if matches!(slot.kind, SlotKind::Ram(_)) { "RAM" } else { "device" };
         format!("{kind} at {:#x}, {}", slot.base, Value::Bytes(slot.len))

@@ -5,6 +5,7 @@ pub mod dispatch;
 pub mod identity;
 pub mod life;
 pub mod memory;
+pub mod moves;
 pub mod resize;
 pub mod snapshot;
 pub mod state;
@@ -337,6 +338,7 @@ impl Partition {
         if let Some(devices) = &self.pci {
             devices.reset(self);
         }
+        moves::move_all(self);
         self.watches.end_all(self);
         snapshot::drop_kept(self);
         drop(self.next_table.lock().take());

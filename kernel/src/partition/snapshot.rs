@@ -178,7 +178,7 @@ pub fn while_still(guest: &mut Guest<'_>, work: fn(&Partition) -> Status) -> Aft
 }
 
 /// Has this done while the partition stands still. The vCPU is at its call again: should it not come to that, it asks once more.
-fn again(guest: &mut Guest<'_>, work: impl FnOnce(&Partition) + Send + 'static) -> After {
+pub fn again(guest: &mut Guest<'_>, work: impl FnOnce(&Partition) + Send + 'static) -> After {
     guest.regs.pc = guest.regs.pc.wrapping_sub(4);
     let server = guest.vcpu.server;
     After::Quiesce(Box::new(move |partition| {

@@ -20,13 +20,14 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Display;
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use bundle::{MANIFEST, Manifest};
 use fdt::Fdt;
 use hpt::{Slot, SlotError, SlotKind, Slots};
 use pci::{Active, Function, MIN_PLACE, Space};
-use power::{GuestReal, HpteR};
+use power::{GuestReal, HostReal, HpteR};
 use spin::Once;
 
 pub use self::device::Device;
@@ -151,6 +152,23 @@ impl Claim {
             }
         }
         Ok(())
+    }
+
+    /// Where the ranges of the devices' memory are to be: each by its address in the host. `None`: nowhere, or where it cannot be.
+    pub fn wanted(&self, places: &[(usize, usize, u64)]) -> Vec<(HostReal, Option<GuestReal>)> {
+        let mut wanted: Vec<(HostReal, Option<GuestReal>)> = Vec::new();
+        let mut taken: Vec<Range<u64>> = Vec::new();
+        for (n, device) in self.devices.iter().enumerate() {
+            for (index, host, bytes) in device.ranges() {
+                let place = places.iter().find(|place| place.0 == n && place.1 == usize::from(index));
+                let to = place.map(|(_, _, real)| *real..*real + bytes.max(MIN_PLACE));
+                let free = |to: &Range<u64>| taken.iter().all(|t| to.end <= t.start || t.end <= to.start);
+                let to = to.filter(|to| to.start.is_multiple_of(MIN_PLACE) && free(to));
+                wanted.push((host, to.as_ref().map(|to| GuestReal(to.start))));
+                taken.extend(to);
+            }
+        }
+        wanted
     }
 
     /// Has the partition any?
