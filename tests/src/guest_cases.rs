@@ -1,6 +1,7 @@
 //! The cases made of the programs in `guests`, of deliberate faults of the hypervisor, and of archives that it must
 //! refuse.
 
+use crate::host_io_cases::HOST_RNG;
 use crate::partition_cases::all_ended_well;
 use crate::transcript::{all_checks_pass, any, in_order};
 use crate::{Case, Emulated, Endian, Machine, Source, Step, Transcript};
@@ -204,6 +205,14 @@ pub fn cases() -> Vec<Case> {
         all.push(Case::guest(be, bin, Endian::Big));
     }
     all.extend([
+        // Random numbers that are the host's, because the processor has none.
+        Case {
+            machines: &[Machine::PowerNv8],
+            devices: HOST_RNG,
+            append: "random",
+            oracle: false,
+            ..one("calls-random", "calls")
+        },
         one("counted-le", "counted"),
         mmio("mmio-le", Endian::Little),
         mmio("mmio-be", Endian::Big),

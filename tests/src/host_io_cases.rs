@@ -5,6 +5,9 @@ use crate::transcript::{in_order, none_failed};
 use crate::{Case, Contents, Endian, HostDisk, Machine, PackedFile, Step, Transcript};
 use std::time::Duration;
 
+/// A source of random numbers, where there is nothing else of the host's own. Processors from POWER9 on have their own, and it is not used.
+pub(crate) const HOST_RNG: &[&str] = &["virtio-rng-pci,bus=pcie.0,disable-legacy=on,iommu_platform=on"];
+
 /// A partition with disks of the host's.
 macro_rules! with_disk {
     ($name:literal, $serial:literal) => {
