@@ -1,8 +1,9 @@
 //! The case in which Linux has all devices of virtio at once, behind DMA windows, and is copied while it uses them.
 
+use crate::host_io_cases::HOST_RNG;
 use crate::linux_cases::{init, quiet};
 use crate::partition_cases::{all_ended_well, step};
-use crate::{Case, Machine, PackedFile};
+use crate::{Case, PackedFile};
 use std::time::Duration;
 
 const DEVICES: &str = init!(
@@ -64,8 +65,7 @@ const FILES: &[(&str, PackedFile)] = &[
 pub fn cases() -> Vec<Case> {
     vec![Case {
         timeout: Duration::from_secs(120),
-        // POWER8 has no source of random numbers.
-        machines: &[Machine::PowerNv9, Machine::PowerNv10],
+        devices: HOST_RNG,
         script: vec![
             step("@ ready", "\x1dclone guest two\n"),
             step("copied in ", "console guest\n\n"),
