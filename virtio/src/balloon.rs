@@ -17,6 +17,7 @@ use crate::{Broken, Chain, Device, Kind, OtherEnd, Queue};
 
 /// Feature bits (section 5.5.3).
 const DEFLATE_ON_OOM: u64 = 1 << 2;
+const PAGE_POISON: u64 = 1 << 4;
 const REPORTING: u64 = 1 << 5;
 
 const INFLATE: usize = 0;
@@ -94,6 +95,8 @@ pub struct BalloonDevice {
     unit: u64,
     /// A bit for each page: it is in the balloon.
     inside: Vec<u64>,
+    /// What each word of the guest's free memory is. It relies on that: only zeroes may be discarded (section 5.5.6.7).
+    poison: u32,
     /// Free memory of which a part has been discarded: so many bytes.
     part: Option<(Chain, u64)>,
 }
@@ -103,7 +106,7 @@ impl BalloonDevice {
     pub fn new(bytes: u64, unit: u64) -> BalloonDevice {
         let pages = bytes / PAGE;
         let inside = vec![0; pages.div_ceil(64) as usize];
-        BalloonDevice { balloon: Arc::default(), bytes, unit, inside, part: None }
+        BalloonDevice { balloon: Arc::default(), bytes, unit, inside, poison: 0, part: None }
     }
 
     /// Puts a page in or takes it out. True if that is a change: a guest may name a page twice, or one that there is not.
@@ -178,7 +181,9 @@ impl BalloonDevice {
                 None => return Ok(false),
             },
         };
-        self.report(&chain, done, bus);
+        if self.poison == 0 {
+            self.report(&chain, done, bus);
+        }
         let done = done + REPORTED_AT_ONCE;
         if done < chain.lengths().1 {
             self.part = Some((chain, done));
@@ -207,35 +212,40 @@ impl Device for BalloonDevice {
     }
 
     fn features(&self) -> u64 {
-        DEFLATE_ON_OOM | REPORTING
+        DEFLATE_ON_OOM | PAGE_POISON | REPORTING
     }
 
     fn queue_sizes(&self) -> &'static [u16] {
         &[64, 64, 64]
     }
 
+    /// Four words (section 5.5.4): what is wanted, what the driver says is given, nothing, and the poison.
     fn config_read(&self, offset: usize, to: &mut [u8]) {
-        let [a, b, c, d] = self.balloon.target.load(Ordering::Relaxed).to_le_bytes();
-        let [e, f, g, h] = self.balloon.actual.load(Ordering::Relaxed).to_le_bytes();
-        let config = [a, b, c, d, e, f, g, h];
+        let word = |number: &AtomicU32| number.load(Ordering::Relaxed);
+        let words = [word(&self.balloon.target), word(&self.balloon.actual), 0, self.poison];
+        let config = words.map(u32::to_le_bytes);
         for (at, byte) in to.iter_mut().enumerate() {
-            *byte = config.get(offset + at).copied().unwrap_or(0);
+            *byte = config.as_flattened().get(offset + at).copied().unwrap_or(0);
         }
     }
 
-    /// The driver says how many pages are in the balloon.
+    /// The driver says how many pages are in the balloon, and what free ones hold.
     fn config_write(&mut self, offset: usize, from: &[u8]) {
-        let mut actual = self.balloon.actual.load(Ordering::Relaxed).to_le_bytes();
+        let actual = self.balloon.actual.load(Ordering::Relaxed);
+        let mut config = [0, actual, 0, self.poison].map(u32::to_le_bytes);
         for (at, byte) in from.iter().enumerate() {
-            if let Some(place) = (offset + at).checked_sub(4).and_then(|at| actual.get_mut(at)) {
+            if let Some(place) = config.as_flattened_mut().get_mut(offset + at) {
                 *place = *byte;
             }
         }
-        self.balloon.actual.store(u32::from_le_bytes(actual), Ordering::Relaxed);
+        let [_, actual, _, poison] = config.map(u32::from_le_bytes);
+        self.balloon.actual.store(actual, Ordering::Relaxed);
+        self.poison = poison;
     }
 
     fn reset(&mut self) {
         self.part = None;
+        self.poison = 0;
         self.inside.fill(0);
         self.balloon.pages.store(0, Ordering::Relaxed);
         self.balloon.actual.store(0, Ordering::Relaxed);
@@ -296,6 +306,7 @@ impl Device for BalloonDevice {
             bytes: self.bytes,
             unit: self.unit,
             inside,
+            poison: self.poison,
             part,
         }))
     }

@@ -116,6 +116,19 @@ fn what_is_free_goes_in_whole_units() {
 }
 
 #[test]
+fn only_zeroes_go() {
+    let mut guest = Guest::new();
+    let free = [Part { at: UNIT, bytes: UNIT as u32, writable: true }];
+    guest.host.store(DEVICE + 12, &[0xaa; 4]);
+    assert_eq!(guest.host.load::<8>(DEVICE + 8), [0, 0, 0, 0, 0xaa, 0xaa, 0xaa, 0xaa]);
+    guest.request(2, &free);
+    assert_eq!((guest.discarded(), guest.balloon.figures().reported), (vec![], 0));
+    guest.host.store(DEVICE + 12, &[0; 4]);
+    guest.request(2, &free);
+    assert_eq!(guest.discarded(), [(UNIT, UNIT)]);
+}
+
+#[test]
 fn a_request_without_end_is_refused() {
     let mut guest = Guest::new();
     let part = Part { at: NAMED, bytes: 0x1001, writable: false };
