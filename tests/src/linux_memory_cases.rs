@@ -14,7 +14,7 @@ const POWER10: &[Machine] = &[Machine::PowerNv10];
 const POWER8_AND_10: &[Machine] = &[Machine::PowerNv8, Machine::PowerNv10];
 const POWER9_AND_10: &[Machine] = &[Machine::PowerNv9, Machine::PowerNv10];
 
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// Does what is typed, line by line. The functions are what can be typed.
 const LISTEN: &str = init!(
@@ -128,7 +128,7 @@ impl Script {
 }
 
 /// Numbers after `"key":` in the lines of JSON that have `first` as their first key, in order.
-fn figures(t: &Transcript, first: &str, key: &str) -> Vec<u64> {
+pub(crate) fn figures(t: &Transcript, first: &str, key: &str) -> Vec<u64> {
     let (first, key) = (format!("{{\"{first}\":"), format!("\"{key}\":"));
     let lines = t.text.lines().filter(|line| line.starts_with(&first));
     let values = lines.filter_map(|line| line.split_once(&key)?.1.split([',', '}']).next()?.parse().ok());
