@@ -339,7 +339,10 @@ pub(crate) struct Kept<'a> {
 }
 
 impl<'a> Kept<'a> {
-    const NONE: Kept<'static> = Kept { base: Base::new(0), len: 0, kind: SlotKind::Ram(&[]) };
+    /// A place for one.
+    const fn free() -> Kept<'a> {
+        Kept { base: Base::new(0), len: 0, kind: SlotKind::Ram(&[]) }
+    }
 
     fn slot(&self) -> Slot<'a> {
         Slot { base: GuestReal(self.base.load(Ordering::Relaxed)), len: self.len, kind: self.kind }
@@ -360,7 +363,7 @@ pub(crate) const SLOT_ALIGN: u64 = 1 << 16;
 impl<'a> Slots<'a> {
     /// None yet. In a `huge` partition pages are units of 16 MiB and 16 MiB entries are accepted; otherwise 64 KiB.
     pub const fn new(huge: bool) -> Slots<'a> {
-        Slots { slots: [const { Kept::NONE }; MAX_SLOTS], low: &[], unit_shift: if huge { 24 } else { 16 } }
+        Slots { slots: [const { Kept::free() }; MAX_SLOTS], low: &[], unit_shift: if huge { 24 } else { 16 } }
     }
 
     /// log2 of the bytes that a [`Page`] stands for.
