@@ -136,6 +136,19 @@ impl Bridge {
         (status, more)
     }
 
+    /// The interrupt source of a slot's line, by pin A.
+    pub fn line(&self, slot: u32) -> Option<u32> {
+        let root = platform::tree().find_node("/")?;
+        let node = root.children().find(|node| node.property("interrupt-map").is_some())?;
+        let map = node.property("interrupt-map")?.value;
+        let cell =
+            |entry: &[u8; 28], n: usize| u32::from_be_bytes([0, 1, 2, 3].map(|byte| entry[4 * n + byte]));
+        let mask = 0xf800;
+        let entries = map.as_chunks::<28>().0;
+        let entry = entries.iter().find(|e| cell(e, 0) & mask == slot << 11 && cell(e, 3) == 1)?;
+        Some(cell(entry, 5))
+    }
+
     /// The interrupt source of a function's message.
     pub fn source(&self, slot: u32, n: u32) -> Result<u32, i32> {
         let [high, low] = self.cells();

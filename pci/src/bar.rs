@@ -37,7 +37,7 @@ pub fn bars(config: &impl Config, function: Function) -> Result<Vec<Bar>, Error>
     if config.read(function, offset::HEADER)? >> 16 & 0x7f != 0 {
         return Err(Error::NotADevice);
     }
-    switch(config, function, Active::Nothing)?;
+    switch(config, function, Active::Nothing, false)?;
     config.write(function, offset::ROM, 0)?;
     let mut found = Vec::new();
     let mut index = 0;

@@ -2,10 +2,10 @@
 //! 3.0, chapter 6; PCI-to-PCI Bridge Architecture 1.2; PCI Express Base Specification 3.0, chapter 7), as pure logic: the
 //! accesses go through [`Config`].
 //!
-//! No I/O space, and no interrupts but messages. A function is sized ([`bars`]), its memory is placed in the host
+//! No I/O space. A function is sized ([`bars`]), its memory is placed in the host
 //! bridge's window ([`Space::place`]), written to it ([`assign`]) and let through the bridges above it ([`open_bridge`]); then
-//! its memory and its DMA are switched on and off ([`switch`]), its messages are set ([`Messages`]), and the function is reset between its
-//! users ([`Reset`], [`Resetting`]).
+//! its memory, its DMA and its interrupt line are switched on and off ([`switch`]), its messages are set ([`Messages`]), and the function is
+//! reset between its users ([`Reset`], [`Resetting`]).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ extern crate alloc;
 
 mod bar;
 mod capability;
+mod line;
 mod message;
 mod place;
 mod reset;
@@ -20,6 +21,7 @@ mod reset;
 mod tests;
 
 pub use bar::{Bar, assign, bars};
+pub use line::line;
 pub use message::Messages;
 pub use place::{MIN_PLACE, Place, Space};
 pub use reset::{Kept, Reset, Resetting};
@@ -121,16 +123,17 @@ pub enum Active {
     Master,
 }
 
-/// Switches a function's memory and bus mastering on or off. I/O space and the interrupt line are off in any case.
-pub fn switch(config: &impl Config, function: Function, to: Active) -> Result<(), AccessError> {
+/// Switches a function's memory, bus mastering and interrupt line on or off. I/O space is off in any case.
+pub fn switch(config: &impl Config, function: Function, to: Active, line: bool) -> Result<(), AccessError> {
     let now = config.read(function, offset::COMMAND)? & command::MASK;
-    let off = now & !(command::IO | command::MEMORY | command::MASTER) | command::NO_INTX;
+    let off = now & !(command::IO | command::MEMORY | command::MASTER | command::NO_INTX);
+    let no_line = if line { 0 } else { command::NO_INTX };
     let on = match to {
         Active::Nothing => 0,
         Active::Memory => command::MEMORY,
         Active::Master => command::MEMORY | command::MASTER,
     };
-    config.write(function, offset::COMMAND, off | on)
+    config.write(function, offset::COMMAND, off | on | no_line)
 }
 
 /// What bridges' windows are measured in.

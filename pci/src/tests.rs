@@ -128,11 +128,13 @@ fn addresses_are_written_and_memory_switched() {
     let found = bars(&bus, EDU).unwrap();
     assign(&bus, EDU, found[0], 0x12_8010_0000).unwrap();
     assert_eq!((bus.word(EDU, 0x10), bus.word(EDU, 0x14)), (0x8010_000c, 0x12));
-    switch(&bus, EDU, Active::Memory).unwrap();
+    switch(&bus, EDU, Active::Memory, false).unwrap();
     assert_eq!(bus.word(EDU, 4), 2 | 1 << 10);
-    switch(&bus, EDU, Active::Master).unwrap();
+    switch(&bus, EDU, Active::Master, false).unwrap();
     assert_eq!(bus.word(EDU, 4), 6 | 1 << 10);
-    switch(&bus, EDU, Active::Nothing).unwrap();
+    switch(&bus, EDU, Active::Master, true).unwrap();
+    assert_eq!(bus.word(EDU, 4), 6);
+    switch(&bus, EDU, Active::Nothing, false).unwrap();
     assert_eq!(bus.word(EDU, 4), 1 << 10);
 }
 
@@ -327,4 +329,23 @@ fn messages_are_found_and_set() {
     assert_eq!(bus.word(EDU, 0x50), 0xc040_0011);
     table.switch(&bus, EDU, false, false).unwrap();
     assert_eq!(bus.word(EDU, 0x50), 0x0040_0011);
+}
+
+#[test]
+fn lines_are_found_in_the_map_of_the_bridge_above() {
+    let bytes = |cells: &[u32]| cells.iter().flat_map(|cell| cell.to_be_bytes()).collect::<Vec<u8>>();
+    let map = |devices: u32| {
+        let pins = |device| (1..=4).map(move |pin| [device << 11, 0, 0, pin, 9, 100 + (device + pin) % 4, 1]);
+        bytes(&(0..devices).flat_map(pins).flatten().collect::<Vec<u32>>())
+    };
+    let (port, bus) = (bytes(&[0, 0, 0, 7]), bytes(&[0xf800, 0, 0, 7]));
+    // Behind a port there is one device; on a bus they take turns.
+    for (pin, source) in [(1, Some(101)), (4, Some(100)), (0, None), (5, None)] {
+        assert_eq!(line(&port, &map(1), 0x1_0000, pin), source);
+    }
+    let at = |device: u32, function: u32| 0x2_0000 | device << 11 | function << 8;
+    assert_eq!(line(&bus, &map(32), at(2, 3), 1), Some(103));
+    assert_eq!(line(&bus, &map(32), at(3, 0), 1), Some(100));
+    assert_eq!(line(&bus, &map(2), at(3, 0), 1), None);
+    assert_eq!(line(&[], &[], at(0, 0), 1), None);
 }

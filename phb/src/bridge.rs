@@ -180,6 +180,14 @@ impl HostBridge {
         any
     }
 
+    /// The guest has ended an interrupt of a source: the functions hear of it whose line that is.
+    pub fn ended(&mut self, source: u32, host: &dyn Host) {
+        let Some(line) = source.checked_sub(self.sources).filter(|line| *line < LINES) else { return };
+        for n in (line as usize..self.slots.len()).step_by(LINES as usize) {
+            self.with(n, host, |function, port| function.ended(port));
+        }
+    }
+
     /// The functions, slot by slot.
     pub fn each(&self) -> impl Iterator<Item = &dyn Function> {
         self.slots.iter().map(|slot| &*slot.function)

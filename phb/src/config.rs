@@ -249,6 +249,11 @@ impl Config {
         }
     }
 
+    /// Is the line up for the outside?
+    pub fn line(&self) -> bool {
+        self.line
+    }
+
     /// Loads from the table or pending bits of MSI-X, if they are there. What is not stays as it is, and the answer is false.
     pub fn msix_load(&self, bar: usize, at: u64, to: &mut [u8]) -> bool {
         self.msix.as_ref().is_some_and(|(msix, _)| msix.load(bar, at, to))

@@ -90,6 +90,10 @@ pub trait Function: Send {
         false
     }
 
+    /// The guest has ended an interrupt of the line that the function's slot has. One that passes on another machine's line lets it down now,
+    /// and raises it again if that one is still up.
+    fn ended(&mut self, _bus: &dyn Bus) {}
+
     /// For people.
     fn describe(&self) -> Description;
 

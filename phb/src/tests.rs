@@ -128,6 +128,10 @@ impl Function for Fake {
         false
     }
 
+    fn ended(&mut self, bus: &dyn Bus) {
+        self.config.set_line(false, bus);
+    }
+
     fn reset(&mut self, bus: &dyn Bus) {
         self.config.reset(bus);
         self.words = [0; 4];
@@ -280,6 +284,23 @@ fn lines_are_shared() {
     assert_eq!(seen, [(0, true), (1, true), (0, false)].map(|(n, up)| (SOURCES_FROM + n, up)));
     b.reset(&m);
     assert_eq!(m.lines.borrow().last(), Some(&(SOURCES_FROM + 1, false)));
+}
+
+#[test]
+fn the_end_of_an_interrupt_is_heard_by_those_on_its_line() {
+    let (mut b, m) = bridge(false);
+    b.add(Fake::new(true), false);
+    b.add(Fake::new(true), false);
+    b.reset(&m);
+    for slot in [0, 1, 4] {
+        b.set_word(places(slot).0 + 8, 1, &m);
+    }
+    m.lines.borrow_mut().clear();
+    for source in [SOURCES_FROM - 1, SOURCES_FROM + 3, SOURCES_FROM + LINES, SOURCES_FROM, u32::MAX] {
+        b.ended(source, &m);
+    }
+    // Both of them have let it down.
+    assert_eq!(*m.lines.borrow(), [(SOURCES_FROM, false)]);
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub struct Partition {
     pub nowhere: Nowhere,
     /// Where emulated devices may be: accesses that meet no memory there are virtual mode's, even if they meet nothing.
     pub devices: Range<u64>,
+    /// Sources whose ends virtual mode is to hear of, a bit each from the first one on.
+    pub heard: u64,
 }
 
 // SAFETY: the page table is only exchanged while nobody looks at it (`set_hpt`); all else is shared by design.

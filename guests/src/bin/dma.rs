@@ -1,4 +1,4 @@
-//! A device of the host's reaches the partition's memory by itself, and nothing else, and its messages are interrupts of the partition's. QEMU's
+//! A device of the host's reaches the partition's memory by itself, and nothing else, and its line and messages are interrupts of the partition's. QEMU's
 //! `edu` copies between memory and a buffer of its own.
 #![no_std]
 #![no_main]
@@ -104,13 +104,17 @@ fn run(t: &mut Report) {
     space::standard();
     let Some(device) = devices().next() else { return t.is_true("device", false) };
     SEGMENT.install(FREE_SLOT);
-    let Some(source) = messages(t, &device) else { return t.is_true("messages", false) };
     SEGMENT.enter(EA, device.base, K64, DEVICE).expect("the device");
     for page in 1..4 {
         SEGMENT.enter(EA + page * 0x1_0000, device.base + page * 0x1_0000, K64, DEVICE).expect("the device");
     }
     status(Hcall::CPPR, &[0xff]);
+    let Some(line) = line(t, &device) else { return t.is_true("line", false) };
+    let Some(source) = messages(t, &device) else { return t.is_true("messages", false) };
     t.equal("set-xive", rtas::call("ibm,set-xive", &[source, 0, 5], &mut []), 0);
+    // What the line has said is over with that.
+    status(Hcall::EOI, &[0xff00_0000 | u64::from(line)]);
+    store(register::END, 1);
     interrupts(t, source);
     for page in [HERE, THERE, platform::memory() - LENGTH] {
         map(t, &device, page, page | 3);
@@ -131,6 +135,68 @@ fn run(t: &mut Report) {
     t.is_true("at-the-end", is_copy(last));
     second_window(t, &device, source);
     stray(t, &device, source);
+    end_with_line_up(t, &device, line);
+}
+
+/// Its interrupt line, which is up from when the device is told to raise it until it is told to end that; the line's source. It is left up, with
+/// its interrupt taken.
+fn line(t: &mut Report, device: &Device) -> Option<u32> {
+    let Device { bridge, slot, .. } = *device;
+    t.equal("pin", bridge.read(slot, 0x3d, 1), Ok(1));
+    let source = bridge.line(slot)?;
+    t.equal("set-xive", rtas::call("ibm,set-xive", &[source, 0, 5], &mut []), 0);
+    let line = 0xff00_0000 | u64::from(source);
+    let none = 0xff00_0000;
+    t.equal("line-down", hcall(Hcall::XIRR, &[]).r4(), none);
+    store(register::RAISE, 0x10);
+    t.equal("line-up", wait(), Some(line));
+    t.equal("line-status", bridge.read(slot, 6, 2).map(|status| status & 8), Ok(8));
+    t.equal("line-once", hcall(Hcall::XIRR, &[]).r4() & 0xff_ffff, 0);
+    // As long as it is up each end brings another one, however many they are.
+    let mut again = 0;
+    while again < 300 && status(Hcall::EOI, &[line]) == Status::SUCCESS && wait() == Some(line) {
+        again += 1;
+    }
+    t.same("line-still-up", again, 300);
+    store(register::END, 0x10);
+    status(Hcall::EOI, &[line]);
+    t.equal("line-down-again", wait(), None);
+    // Not if the command register says so.
+    bridge.write(slot, 4, 2, 0x402);
+    store(register::RAISE, 0x20);
+    t.equal("line-disabled", wait(), None);
+    bridge.write(slot, 4, 2, 2);
+    t.equal("line-enabled", wait(), Some(line));
+    // It is disabled while it is up, lowered, and enabled.
+    bridge.write(slot, 4, 2, 0x402);
+    status(Hcall::EOI, &[line]);
+    store(register::END, 0x20);
+    bridge.write(slot, 4, 2, 2);
+    t.equal("line-lowered", wait(), None);
+    let mut least = u64::MAX;
+    for _ in 0..20 {
+        let began = timebase();
+        store(register::RAISE, 1);
+        let xirr = wait();
+        least = least.min(timebase() - began);
+        t.equal("each-line", xirr, Some(line));
+        store(register::END, 1);
+        status(Hcall::EOI, &[line]);
+    }
+    t.note(format_args!("from the device's line to H_XIRR: {least} ticks"));
+    store(register::RAISE, 1);
+    t.equal("line-before-messages", wait(), Some(line));
+    Some(source)
+}
+
+/// Without messages again the partition ends with the line up, and with an interrupt of it that nobody ends. What that does to others, others see.
+fn end_with_line_up(t: &mut Report, device: &Device, line: u32) {
+    let Device { bridge, slot, .. } = *device;
+    let Some(at) = bridge.capability(slot, 5, 0) else { return };
+    let control = bridge.read(slot, at + 2, 2).unwrap_or(0);
+    bridge.write(slot, at + 2, 2, control & !1);
+    store(register::RAISE, 4);
+    t.equal("line-at-the-end", wait(), Some(0xff00_0000 | u64::from(line)));
 }
 
 /// One message, by MSI, and the device may reach memory; the message's source.

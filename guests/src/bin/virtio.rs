@@ -341,7 +341,7 @@ fn messages(t: &mut Report, bridge: &Bridge, mut disk: Virtio) {
 /// Without messages there is the line, which is up until the interrupt status is read.
 fn line(t: &mut Report, bridge: &Bridge, mut disk: Virtio) {
     let slot = disk.slot;
-    let Some(source) = line_source(slot) else { return t.is_true("line-source", false) };
+    let Some(source) = bridge.line(slot) else { return t.is_true("line-source", false) };
     t.same("set-xive", set_xive(source, 5), 0);
     t.is_true("agreed", disk.start(needed()));
     t.equal("request", ask(&mut disk, request::READ, 0, DATA, 512), Some(0));
@@ -364,18 +364,6 @@ fn line(t: &mut Report, bridge: &Bridge, mut disk: Virtio) {
     status(Hcall::EOI, &[xirr]);
     disk.set_common(common::STATUS, 1, 0);
     set_xive(source, 0xff);
-}
-
-/// By the bridge's interrupt map: pin A of a slot.
-fn line_source(slot: u32) -> Option<u32> {
-    let root = platform::tree().find_node("/")?;
-    let node = root.children().find(|node| node.property("interrupt-map").is_some())?;
-    let map = node.property("interrupt-map")?.value;
-    let cell = |entry: &[u8; 28], n: usize| u32::from_be_bytes([0, 1, 2, 3].map(|byte| entry[4 * n + byte]));
-    let mask = 0xf800;
-    let entries = map.as_chunks::<28>().0;
-    let entry = entries.iter().find(|e| cell(e, 0) & mask == slot << 11 && cell(e, 3) == 1)?;
-    Some(cell(entry, 5))
 }
 
 /// Where data of requests is.

@@ -25,6 +25,7 @@ use virtio::{OtherEnd, Transport};
 use self::bus::{Nobody, Owner};
 use self::work::Bell;
 use crate::partition::Partition;
+use crate::pci;
 use crate::sync::{Lock, Rank};
 
 /// The first of the host bridge's interrupt sources: behind those of the console and the identity page.
@@ -33,6 +34,14 @@ pub const FIRST: u32 = FIRST_SOURCE + 2;
 /// The interrupt sources of a host bridge.
 pub fn sources() -> impl Iterator<Item = Source> {
     (0..LINES).map(|_| Source::level()).chain((0..MESSAGES).map(|_| Source::message()))
+}
+
+/// Lines of the host bridge whose ends it is to hear of, as [`realmode::partition::Partition::heard`] has them: those of the partition's devices
+/// of the host.
+pub fn heard(passed: &pci::Claim) -> u64 {
+    const _: () = assert!(FIRST - FIRST_SOURCE + LINES <= u64::BITS);
+    let slots = passed.each().zip(0..).filter(|(device, _)| device.line().is_some());
+    slots.fold(0, |heard, (_, slot)| heard | 1 << (FIRST - FIRST_SOURCE + slot % LINES))
 }
 
 /// A partition's host bridge, with its functions.
@@ -77,6 +86,11 @@ impl Devices {
             self.bell.more();
         }
         answer
+    }
+
+    /// The guest has ended an interrupt of a source's.
+    pub fn ended(&self, partition: &Partition, source: u32) {
+        self.bridge.lock().ended(source, &Owner(partition));
     }
 
     /// Does something to the host bridge.

@@ -7,12 +7,13 @@ use alloc::vec::Vec;
 
 use pci::{Active, Messages};
 use phb::{
-    Bus, Config, Description, Function, Identity, MSI_CAPABILITY, MSIX_CAPABILITY, Width, layout, offset,
+    Bus, Config, Description, Doorbell, Function, Identity, MSI_CAPABILITY, MSIX_CAPABILITY, Width, command,
+    layout, offset,
 };
 use power::Lpid;
 
 use crate::host_interrupts::Handler;
-use crate::pci::Device;
+use crate::pci::{Device, Line};
 use crate::{log, partitions};
 
 /// What is in a capability behind its ID and link: message control; of MSI address, its upper half, and data follow.
@@ -35,6 +36,8 @@ pub struct Passed {
     messages: Option<u16>,
     /// What was written of each vector's message: address, its upper half, data.
     vectors: Vec<[u32; 3]>,
+    /// The driver lets its interrupt line through.
+    lets_line: bool,
 }
 
 impl Passed {
@@ -51,8 +54,8 @@ impl Passed {
             class: class >> 8,
             revision: class as u8,
         });
-        // Messages only.
-        config.set(offset::INTERRUPT_PIN, &[0]);
+        let lets_line = device.line().is_some();
+        config.set(offset::INTERRUPT_PIN, &[lets_line.into()]);
         for bar in device.bars() {
             let width = if bar.wide { Width::Wide } else { Width::Low };
             config.add_memory(bar.index.into(), bar.bytes, width);
@@ -78,7 +81,7 @@ impl Passed {
             }
         });
         let vectors = alloc::vec![[0; 3]; count.into()];
-        Passed { device, lpid, config, messages, vectors }
+        Passed { device, lpid, config, messages, vectors, lets_line }
     }
 
     /// A vector's message has been written: if it is one of the partition's, the device's own is one of the host's that leads there.
@@ -98,21 +101,38 @@ impl Passed {
         }
     }
 
-    /// Has the device do what configuration space says by now.
-    fn follow(&mut self) {
-        let active = if self.config.is_master() { Active::Master } else { Active::Memory };
-        let mut done = self.device.switch(active);
-        if let (Some(at), Some(messages)) = (self.messages, self.device.messages()) {
-            let control = self.config.read(at + CONTROL, 2);
-            let (on, masked) = match messages {
-                Messages::One { .. } => (control & MSI_ON != 0, false),
-                Messages::Table { .. } => (control & MSIX_ON != 0, control & MSIX_MASKED != 0),
-            };
-            done = done.and_then(|()| self.device.switch_messages(on, masked));
+    /// Are messages on, and all of them masked?
+    fn control(&self) -> (bool, bool) {
+        let control = self.messages.map_or(0, |at| self.config.read(at + CONTROL, 2));
+        match self.device.messages() {
+            Some(Messages::One { .. }) => (control & MSI_ON != 0, false),
+            Some(Messages::Table { .. }) => (control & MSIX_ON != 0, control & MSIX_MASKED != 0),
+            None => (false, false),
         }
+    }
+
+    /// Has the device do what configuration space says by now.
+    fn follow(&mut self, bus: &dyn Bus) {
+        let active = if self.config.is_master() { Active::Master } else { Active::Memory };
+        let (on, masked) = self.control();
+        let lets = self.device.line().is_some() && self.config.command() & command::NO_INTX == 0 && !on;
+        let done = self.device.switch(active, lets);
+        let done = done.and_then(|()| self.device.switch_messages(on, masked));
         if let Err(error) = done {
             log!("device {}: {error}", self.device.address);
         }
+        if let Some(line) = self.device.line().filter(|_| lets && !self.lets_line) {
+            // Whatever it has said before.
+            line.let_go();
+        }
+        self.lets_line = lets;
+        self.show_line(bus);
+    }
+
+    /// The guest's line follows the device's.
+    fn show_line(&mut self, bus: &dyn Bus) {
+        let up = self.lets_line && self.device.line().is_some_and(Line::is_up);
+        self.config.set_line(up, bus);
     }
 }
 
@@ -137,7 +157,7 @@ impl Function for Passed {
         }
         let is_control = self.messages.is_some_and(|at| (at..at + 4).contains(&offset));
         if (offset::COMMAND..offset::COMMAND + 2).contains(&offset) || is_control {
-            self.follow();
+            self.follow(bus);
         }
         false
     }
@@ -173,10 +193,35 @@ impl Function for Passed {
     fn reset(&mut self, bus: &dyn Bus) {
         self.config.reset(bus);
         self.vectors.fill([0; 3]);
+        self.lets_line = self.device.line().is_some();
+    }
+
+    fn attach(&mut self, doorbell: Arc<dyn Doorbell>) {
+        if let Some(line) = self.device.line() {
+            line.set_user(Some(doorbell));
+        }
+    }
+
+    fn work(&mut self, bus: &dyn Bus) -> bool {
+        self.show_line(bus);
+        false
+    }
+
+    fn ended(&mut self, bus: &dyn Bus) {
+        if let Some(line) = self.device.line().filter(|_| self.config.line()) {
+            self.config.set_line(false, bus);
+            line.let_go();
+        }
     }
 
     fn describe(&self) -> Description {
-        let state = if self.config.is_master() { "running" } else { "no driver" };
+        let state = match (self.config.is_master(), self.control(), self.device.messages()) {
+            (false, ..) => "no driver",
+            (_, (true, _), Some(Messages::One { .. })) => "running, MSI",
+            (_, (true, _), _) => "running, MSI-X",
+            _ if self.lets_line => "running, line",
+            _ => "running, no interrupts",
+        };
         Description { name: "host's", state, ..Description::default() }
     }
 

@@ -51,6 +51,7 @@ pub fn handle(guest: &mut Guest<'_>) -> After {
             guest.regs.gpr[4..6].copy_from_slice(&[known.character, known.behaviour]);
             Ok(Status::SUCCESS)
         }
+        Hcall::EOI => Ok(end_of_interrupt(guest, args[0])),
         Hcall::RANDOM => Ok(random(guest)),
         Hcall::HOME_NODE_ASSOCIATIVITY => {
             let vcpus = partition.vcpus.len() as u64;
@@ -80,6 +81,21 @@ pub fn handle(guest: &mut Guest<'_>) -> After {
             After::Continue
         }
         Err(after) => after,
+    }
+}
+
+/// H_EOI of a line that a device of the host's may have raised.
+fn end_of_interrupt(guest: &Guest<'_>, xirr: u64) -> Status {
+    let partition = guest.partition;
+    if let Some(devices) = &partition.pci {
+        devices.ended(partition, xirr as u32 & 0xff_ffff);
+    }
+    match partition.core().xics.h_eoi(guest.regs.server, xirr as u32) {
+        Ok(kick) => {
+            partition.kick(kick);
+            Status::SUCCESS
+        }
+        Err(error) => error.into(),
     }
 }
 

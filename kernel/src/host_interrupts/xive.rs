@@ -197,7 +197,16 @@ impl Source {
         prepare(cpu)?;
         opal::xive_set_irq(source, CPUS[cpu].pir.load(Ordering::Relaxed), PRIORITY, source)?;
         let _ = read::<u64>(self.state + ENABLE);
+        if self.is_level {
+            // It may be up already.
+            self.end();
+        }
         Ok(())
+    }
+
+    /// Its events are levels.
+    pub fn is_level(&self) -> bool {
+        self.is_level
     }
 
     /// Holds it back.

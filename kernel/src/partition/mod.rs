@@ -240,6 +240,7 @@ impl Partition {
             paging,
             nowhere: Nowhere::default(),
             devices: if emulated.is_some() { phb::layout::EMULATED } else { 0..0 },
+            heard: devices::heard(&devices),
         });
         mmu::set_partition(lpid, tables.word(), vrma);
         let stats: Box<[Stats]> = slots_of.iter().map(|_| Stats::zero()).collect();

@@ -15,6 +15,7 @@ use volatile::VolatileRef;
 
 use super::endpoint::{Endpoint, Message};
 use super::host::{Found, HostBridge};
+use super::line::Line;
 use super::reset::{Underway, Way};
 use crate::host_interrupts::{self, Handler};
 use crate::opal::Window;
@@ -43,6 +44,8 @@ pub struct Device {
     /// What a reset forgets, and its user expects.
     kept: Kept,
     messages: Option<Messages>,
+    /// Its interrupt line, if it may have it.
+    pub(super) line: Option<Line>,
     /// Where its table of messages is mapped, if it has been.
     table: Once<Option<u64>>,
     /// A message for each of its interrupts that have been served.
@@ -96,6 +99,7 @@ impl Device {
             underway: Lock::new(Rank::Host, None),
             kept,
             messages,
+            line: found.line.filter(|_| !own).map(Line::new),
             table: Once::new(),
             given: Lock::new(Rank::Interrupts, Vec::new()),
             own,
@@ -131,7 +135,7 @@ impl Device {
     }
 
     /// Lets it take part. It is not being reset.
-    pub fn enable(&self, to: Active) -> Result<(), pci::Error> {
+    pub fn enable(&'static self, to: Active) -> Result<(), pci::Error> {
         self.used.store(true, Ordering::Relaxed);
         self.stale.store(true, Ordering::Relaxed);
         // What errors before may have cut off.
@@ -141,13 +145,19 @@ impl Device {
         for (bar, address) in self.bars.iter().zip(&self.place.addresses) {
             pci::assign(host, function, *bar, *address)?;
         }
-        Ok(pci::switch(host, function, to)?)
+        if let Some(line) = &self.line {
+            line.serve().map_err(pci::AccessError::from)?;
+        }
+        self.switch(to, true)
     }
 
     /// Takes it out again: it neither reaches memory then nor interrupts. After an error it may still, and this can be tried again.
     pub fn disable(&self) -> Result<(), pci::Error> {
         // Each step is done whatever has become of those before: its memory is about to be somebody else's.
-        let off = self.switch(Active::Nothing);
+        let off = self.switch(Active::Nothing, false);
+        if let Some(line) = &self.line {
+            line.stop();
+        }
         let given = self.given.lock().clone();
         for message in given {
             host_interrupts::unregister(message.source);
@@ -192,12 +202,18 @@ impl Device {
         self.header.get(usize::from(offset / 4)).copied().unwrap_or(0)
     }
 
-    /// What it takes part in, from now on. Nothing, if it is not in use: it may be about to reset.
-    pub fn switch(&self, to: Active) -> Result<(), pci::Error> {
+    /// Its interrupt line, if it may have it.
+    pub fn line(&self) -> Option<&Line> {
+        self.line.as_ref()
+    }
+
+    /// What it takes part in, from now on, and whether its line is let through. Nothing, if it is not in use: it may be about to reset.
+    pub fn switch(&self, to: Active, line: bool) -> Result<(), pci::Error> {
         if !self.used.load(Ordering::Relaxed) {
             return Ok(());
         }
-        Ok(pci::switch(self.endpoint.host, self.endpoint.function, to)?)
+        let line = line && self.line.is_some();
+        Ok(pci::switch(self.endpoint.host, self.endpoint.function, to, line)?)
     }
 
     /// Switches its messages on or off, or holds them back; likewise.

@@ -88,7 +88,7 @@ impl Endpoint {
 
     /// Has a message of its own served.
     pub fn serve(&self, message: &Message, handler: Handler) -> Result<(), Error> {
-        host_interrupts::register(message.source, self.host.id, handler)
+        host_interrupts::register(message.source, Some(self.host.id), handler)
     }
 
     /// Lets it go on.

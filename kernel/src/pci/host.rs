@@ -38,6 +38,8 @@ pub struct Found {
     pub ids: (u32, u32),
     /// It is a bridge.
     pub is_bridge: bool,
+    /// The firmware's number of the interrupt that its line is.
+    pub line: Option<u32>,
     /// The bridges between the host bridge and it, by routing ID.
     pub above: Vec<u16>,
 }
@@ -148,7 +150,14 @@ fn below(node: &FdtNode<'_, '_>, host: &HostBridge, above: &mut Vec<u16>, found:
             function: id as u8 & 7,
         };
         let is_bridge = class >> 8 == PCI_BRIDGE;
-        found.push(Found { address, ids: (vendor, device), is_bridge, above: above.clone() });
+        let bytes = |name| node.property(name).map_or(&[][..], |p| p.value);
+        let line = pci::line(
+            bytes("interrupt-map-mask"),
+            bytes("interrupt-map"),
+            reg,
+            cell("interrupts").unwrap_or(0),
+        );
+        found.push(Found { address, ids: (vendor, device), is_bridge, line, above: above.clone() });
         if is_bridge {
             above.push(id);
             below(&child, host, above, found);

@@ -3,7 +3,7 @@
 //!
 //! A partition reaches the memory of its devices directly, at real addresses above its RAM: each range is a device slot of its page
 //! table ([`Claim::add_slots`]). While the partition runs the device reaches the partition's memory, and no other ([`reach`]), and its messages
-//! are interrupts of the partition's. Configuration space stays ours, and I/O space and the interrupt line are off. When the
+//! and its [`line`] are interrupts of the partition's. Configuration space stays ours, and I/O space is off. When the
 //! partition ends all of it goes off, and the function is reset ([`reset`]). One that cannot be reset is given to no other partition.
 //!
 //! Every device is a partitionable endpoint of its host bridge, the unit that the bridge cuts off after an error: one partition's
@@ -12,6 +12,7 @@
 mod device;
 mod endpoint;
 mod host;
+mod line;
 mod own;
 mod reach;
 mod reset;
@@ -33,6 +34,7 @@ use spin::Once;
 pub use self::device::Device;
 use self::host::Found;
 pub use self::host::HostBridge;
+pub use self::line::Line;
 use self::reach::Reach;
 use crate::log;
 use crate::partition::Partition;
@@ -76,6 +78,7 @@ pub fn set_up(tree: &Fdt<'_>, manifest: &Manifest) -> Result<Vec<&'static Device
     }
     reset::choose(&mut devices, &found, manifest);
     devices.iter().filter(|device| !device.own).for_each(Device::tell);
+    line::part(&mut devices);
     for (host, space) in &spaces {
         open_bridges(host, space.as_ref(), &found, &devices)
             .map_err(|error| format!("PCI domain {:04x}: {error}", host.domain()))?;
@@ -258,6 +261,9 @@ impl Drop for Claim {
     fn drop(&mut self) {
         self.disable();
         for device in &self.devices {
+            if let Some(line) = device.line() {
+                line.set_user(None);
+            }
             device.claimed.store(false, Ordering::SeqCst);
         }
     }

@@ -35,7 +35,7 @@ impl Device {
 
     /// Switches a function of the hypervisor's own on, lets it reach all memory and maps its own. The answer is an address on the bus, and
     /// the effective address of what is there.
-    pub fn open(&self) -> Result<(u64, u64), String> {
+    pub fn open(&'static self) -> Result<(u64, u64), String> {
         let reached = self.endpoint.reach_all();
         reached.map_err(|error| format!("the firmware gives it no window to memory (code {})", error.0))?;
         self.enable(Active::Master).map_err(|error| format!("{error}"))?;

@@ -1,10 +1,10 @@
 //! H_XIRR, H_XIRR_X, H_CPPR, H_EOI, H_IPI, H_IPOLL (PAPR 14.5.4.5): the presentation controller.
 
-use papr::xics::Kick;
+use papr::xics::{FIRST_SOURCE, Kick};
 use power::Status;
 
 use super::cpu::wake;
-use super::{RM_DELIVER, partition};
+use super::{RM_DELIVER, RM_TOO_HARD, partition};
 use crate::instructions::timebase;
 use crate::layout::Vcpu;
 
@@ -52,6 +52,10 @@ pub fn cppr(vcpu: &mut Vcpu, cppr: u64) -> i64 {
 }
 
 pub fn eoi(vcpu: &mut Vcpu, xirr: u64) -> i64 {
+    let source = (xirr as u32 & 0xff_ffff).wrapping_sub(FIRST_SOURCE);
+    if source < u64::BITS && partition(vcpu).heard >> source & 1 != 0 {
+        return RM_TOO_HARD;
+    }
     match partition(vcpu).xics.h_eoi(vcpu.server, xirr as u32) {
         Ok(kick) => kicked(vcpu, kick),
         Err(error) => Status::from(error).0,
