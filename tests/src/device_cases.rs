@@ -67,20 +67,20 @@ const TWO_EDU: &[&str] =
 const EDU_WIDE: &[&str] = &["edu,bus=pcie.0,dma_mask=0xffffffffffffffff"];
 const RESET: &[(&str, PackedFile)] = &[("edu", little("flr"))];
 
-/// Two functions behind a switch, and one at another host bridge: each partition has one.
+/// Two functions behind a switch, with one interrupt line, and one at another host bridge: each partition has one.
 const THREE: &str = concat!(
     beside!("y"),
     "\n",
-    one!("one", "64M", "edu", "", "0000:04:00.0"),
+    one!("one", "64M", "edu", "cmdline = \"lineless\"\n", "0000:04:00.0"),
     "\n",
-    one!("two", "64M", "edu", "", "0000:03:00.0"),
+    one!("two", "64M", "edu", "cmdline = \"lineless\"\n", "0000:03:00.0"),
     "\n",
     one!("three", "64M", "edu", "", "0001:01:00.0")
 );
 const SWITCH: &[&str] = &[
     "x3130-upstream,bus=pcie.0,id=up",
-    "xio3130-downstream,bus=up,id=first,chassis=5,slot=1",
-    "xio3130-downstream,bus=up,id=second,chassis=5,slot=2",
+    "xio3130-downstream,bus=up,id=first,chassis=5,slot=1,addr=1",
+    "xio3130-downstream,bus=up,id=second,chassis=5,slot=2,addr=5",
     "edu,bus=first",
     "edu,bus=second",
     "edu,bus=pcie.1",
@@ -140,7 +140,8 @@ const LINUX_MANIFEST: &str = one!(
 const LINUX_FILES: &[(&str, PackedFile)] =
     &[("debian", PackedFile::DebianKernel), ("initrd", PackedFile::Initramfs { init: LINUX, programs: &[] })];
 
-/// Debian's own driver has a disk of NVM Express: it resets it, gives it queues, has its interrupts, and what is written is there.
+/// Debian's own driver has a disk of NVM Express: it resets it, gives it queues, has its interrupts, and what is written is there. Without messages
+/// it has the line.
 const NVME: &str = crate::linux_cases::init!(
     "modprobe nvme\n\
      for n in $(seq 100); do [ -b /dev/nvme0n1 ] && break; sleep 0.1; done\n\
@@ -151,7 +152,13 @@ const NVME: &str = crate::linux_cases::init!(
      dd if=/dev/nvme0n1 of=/tmp/b bs=1M 2>/dev/null\n\
      check written \"$(md5sum < /tmp/b)\" \"$(md5sum < /tmp/a)\"\n\
      interrupts=$(awk '/nvme/ { n += $2 } END { print n }' /proc/interrupts)\n\
-     within interrupts $interrupts 20 100000\n",
+     within interrupts $interrupts 20 100000\n\
+     modprobe -r nvme; echo 0 > /sys/bus/pci/devices/0000:00:00.0/msi_bus; modprobe nvme\n\
+     for n in $(seq 100); do [ -b /dev/nvme0n1 ] && break; sleep 0.1; done\n\
+     dd if=/dev/nvme0n1 of=/tmp/b bs=1M 2>/dev/null\n\
+     check by-line \"$(md5sum < /tmp/b)\" \"$(md5sum < /tmp/a)\"\n\
+     lines=$(awk '/Level.*nvme/ { n += $2 } END { print n }' /proc/interrupts)\n\
+     within lines $lines 20 100000\n",
     crate::linux_cases::quiet!()
 );
 /// And a network card, which has an interrupt for each direction. Nobody answers it.
@@ -225,6 +232,13 @@ fn two(t: &Transcript) -> Result<(), String> {
 }
 
 fn three(t: &Transcript) -> Result<(), String> {
+    in_order(
+        t,
+        &[
+            "device 0000:03:00.0: no interrupt line, which 0000:04:00.0 has as well",
+            "device 0000:04:00.0: no interrupt line, which 0000:03:00.0 has as well",
+        ],
+    )?;
     all_ended_well(t, 4)
 }
 
@@ -244,6 +258,7 @@ fn taken(t: &Transcript) -> Result<(), String> {
             REFUSED,
             REFUSED,
             "device 0000:01:00.0: another partition has it",
+            "running, line",
             "@ check identification ok",
             "@ done passed",
         ],
@@ -330,7 +345,7 @@ pub fn cases() -> Vec<Case> {
                     expect: "guest stopped",
                     send: "define guest other\nundefine guest\ndefine guest other\nstart other\nconsole other\n",
                 },
-                Step { expect: "@ waits", send: "q" },
+                Step { expect: "@ waits", send: "\x1dinfo other\nconsole other\nq" },
                 Step { expect: "@ done ", send: "\x1dconsole y\nq" },
             ],
             ..case("device-taken", TAKEN, WITH_STATES, EDU)

@@ -56,13 +56,15 @@ fn store(ea: u64, problem: bool, value: u32) -> bool {
 }
 
 fn run(t: &mut Report) {
-    if platform::says("wait") {
-        wait();
-    }
     space::standard();
     let mut all = devices();
     let Some(device) = all.next() else { return t.is_true("device", false) };
     t.is_true("one-device", all.next().is_none());
+    if platform::says("wait") {
+        device.bridge.write(device.slot, 4, 2, 6);
+        wait();
+        device.bridge.write(device.slot, 4, 2, 2);
+    }
     SMALL.install(FREE_SLOT);
     WIDE.install(FREE_SLOT + 1);
     if platform::says("byte") {
@@ -97,6 +99,8 @@ fn byte(device: Device) {
 
 fn node(t: &mut Report, device: Device) {
     t.equal("ids", device.ids, (0x1234, 0x11e8));
+    let pin = device.bridge.read(device.slot, 0x3d, 1);
+    t.equal("pin", pin, Ok(if platform::says("lineless") { 0 } else { 1 }));
     t.same("bytes", device.bytes, 1 << 20);
     t.same("alignment", device.base & (device.bytes - 1), 0);
     t.is_true("above-memory", device.base >= platform::memory());
