@@ -107,6 +107,11 @@ pub const fn add(rt: u32, ra: u32, rb: u32) -> u32 {
     x(31, rt, ra, rb, 266)
 }
 
+/// `cmpd ra, rb`, to CR0
+pub const fn cmpd(ra: u32, rb: u32) -> u32 {
+    x(31, 1, ra, rb, 0)
+}
+
 /// `b` over so many bytes, which may be negative.
 pub const fn b(offset: i32) -> u32 {
     18 << 26 | (offset as u32 & 0x03ff_fffc)

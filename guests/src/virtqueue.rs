@@ -199,7 +199,8 @@ impl Iterator for Queue {
 /// A queue that is polled: chains of any parts, by real addresses and without interrupts.
 #[derive(Clone, Copy, Debug)]
 pub struct Polled {
-    queue: Queue,
+    /// The queue.
+    pub queue: Queue,
     index: u32,
     /// Where it is notified.
     pub doorbell: u64,

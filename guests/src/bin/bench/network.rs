@@ -1,11 +1,15 @@
 //! A frame of 1514 bytes from one network card to another one of the same partition: from the notification until it has been copied out, switched,
-//! copied in, and the guest goes on. Alone, and many with one notification.
+//! copied in, and the guest has it. Alone, and many with one notification.
 
+use crate::devices::DONE;
+use crate::faults::MEDIUM;
 use crate::measure::{MANY, Row};
 use guests::insn::sth;
 use guests::mem::{ARENA, fill, write8};
+use guests::space::{FREE_SLOT, READ_WRITE};
 use guests::virtqueue::{Device, Polled, devices, feature};
 use guests::{MSR_VIRTUAL, Report, space};
+use power::PageSize::K64;
 
 const HEADER: u32 = 12;
 const FRAME: u32 = 1514;
@@ -35,11 +39,15 @@ pub fn rows(t: &mut Report) {
     for (offset, device) in [(0, to), (6, from)] {
         (0..6).for_each(|n| write8(SENT + u64::from(HEADER) + offset + n, device.load(n, 1) as u8));
     }
-    let mut came = 0;
-    let notify = [sth(4, 0, 3)];
+    MEDIUM.install(FREE_SLOT + 1);
+    MEDIUM.enter(MEDIUM.ea, QUEUES, K64, READ_WRITE).expect("the queues");
+    let used = MEDIUM.ea + rx.queue.used() + 2 - QUEUES;
+    let (mut sent, mut came) = (0, 0);
+    let [load, compare, again] = DONE;
+    let body = [sth(4, 0, 3), load, compare, again];
     for (name, frames) in [("frame", 1), ("frame_of_32", BATCH)] {
         let row =
-            Row { rounds: 1, operations: frames, batches: MANY, msr: MSR_VIRTUAL, ..Row::new(name, &notify) };
+            Row { rounds: 1, operations: frames, batches: MANY, msr: MSR_VIRTUAL, ..Row::new(name, &body) };
         row.measure(t, |_, gpr| {
             while tx.wait(0).is_some() {}
             while let Some((_, bytes)) = rx.wait(0) {
@@ -49,7 +57,8 @@ pub fn rows(t: &mut Report) {
                 rx.add(&[(RECEIVED + n * BUFFER, BUFFER as u32, true)]);
                 tx.add(&[(SENT, HEADER + FRAME, false)]);
             }
-            (gpr[3], gpr[4]) = (tx.doorbell, 1);
+            sent += frames;
+            (gpr[3], gpr[4], gpr[6], gpr[10]) = (tx.doorbell, 1, sent, used);
         });
     }
     while let Some((_, bytes)) = rx.wait(0) {
