@@ -61,7 +61,7 @@ struct Options {
 impl Options {
     /// Is the row asked for? Of KVM-HV only what the guest prints can be measured.
     fn wants(&self, budget: &Budget) -> bool {
-        self.row.is_none_or(|row| row.row == budget.row) && (!self.kvm_hv || budget.case == bench::ONE)
+        self.row.is_none_or(|row| row.row == budget.row) && (!self.kvm_hv || kvm::is_measured(budget))
     }
 }
 
