@@ -6,7 +6,7 @@ use crate::options::{self, Options};
 use crate::qemu::{self, Event, LastLine};
 use crate::run::{Temporary, qemu_command};
 use crate::toolchain::{self, Variant};
-use crate::{Failure, archive, debian, shell};
+use crate::{Failure, archive, debian, devices, shell};
 use ::profile::table::{self, Row, grouped_digits};
 use ::profile::{Counts, Entry, Image, Lines, Place, Selection};
 use bundle::Partition;
@@ -35,6 +35,7 @@ struct Asked {
     workload: Workload,
     append: String,
     balloon: bool,
+    disk: Option<PathBuf>,
     guest_memory: u64,
     vcpus: u32,
     from_guest: bool,
@@ -71,6 +72,7 @@ impl Default for Asked {
             workload: Workload::Guest("bench".into()),
             append: "console=hvc0".into(),
             balloon: false,
+            disk: None,
             guest_memory: 512 << 20,
             vcpus: 1,
             from_guest: false,
@@ -98,7 +100,10 @@ pub fn main(arguments: Vec<OsString>) -> Result<u8, Failure> {
     let root = shell::root();
     let lines = Lines::read(&elf, &root.canonicalize().unwrap_or(root).to_string_lossy()).map_err(usable)?;
 
-    let options = Options { machine: asked.machine, icount: true, ..Options::default() };
+    let options = asked.options();
+    for disk in &options.disks {
+        devices::check_disk(disk)?;
+    }
     let run = count(&options, &file, &asked.archive()?, &asked.workload.to_string())?;
     let shown = asked.show(&run.counts, &image, &lines)?;
     for (path, text) in asked.files(&run.counts, &image) {
@@ -129,6 +134,9 @@ fn count(options: &Options, image: &Path, archive: &[u8], name: &str) -> Result<
 
     let mut command = qemu_command(options, image, archive.path(), false);
     let [plugin, image, out] = [&plugin, image, counts.path()].map(option_value);
+    if !options.disks.is_empty() {
+        command.args(devices::arguments(options));
+    }
     command.arg("-plugin").arg(format!("{plugin},image={image},out={out}"));
     let deadline = Some(Instant::now() + LIMIT);
     let mut machine = qemu::Machine::start(command, Stdio::piped(), errors.into())?;
@@ -224,6 +232,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<Asked>, Failure> {
             Long("machine") => asked.machine = options::machine(&parser.value()?.string()?)?,
             Long("workload") => asked.workload = workload(&parser.value()?.string()?)?,
             Long("balloon") => asked.balloon = true,
+            Long("disk") => asked.disk = Some(parser.value()?.into()),
             Long("append") => asked.append = parser.value()?.string()?,
             Long("guest-memory") => {
                 asked.guest_memory = options::size("--guest-memory", &parser.value()?.string()?)?;
@@ -289,6 +298,12 @@ impl std::fmt::Display for Workload {
 }
 
 impl Asked {
+    /// The machine.
+    fn options(&self) -> Options {
+        let disks = self.disk.iter().cloned().collect();
+        Options { machine: self.machine, icount: true, disks, ..Options::default() }
+    }
+
     /// The boot archive, with everything in it built or fetched.
     fn archive(&self) -> Result<Vec<u8>, Failure> {
         let mut initrd = None;
@@ -305,6 +320,7 @@ impl Asked {
             initrd: initrd.is_some().then(|| "initrd".into()),
             cmdline: self.append.clone(),
             balloon: self.balloon,
+            disks: devices::disks(&self.options()),
             ..Partition::new("guest", self.guest_memory, "kernel")
         };
         let initrd = initrd.as_deref().map(|bytes| ("initramfs", bytes));
@@ -516,13 +532,14 @@ mod test {
     fn options() {
         assert_eq!(parse("").unwrap().unwrap(), Asked::default());
         assert_eq!(parse("--from guest --help").unwrap(), None);
-        let line = "--machine powernv8 --workload debian --append x --balloon --guest-memory 1G --vcpus 2 --from guest --entry 0xe00 \
+        let line = "--machine powernv8 --workload debian --append x --balloon --disk d --guest-memory 1G --vcpus 2 --from guest --entry 0xe00 \
                     --path --inlined --top 5 --folded a --svg b";
         let expected = Asked {
             machine: Machine::PowerNv8,
             workload: Workload::Debian,
             append: "x".into(),
             balloon: true,
+            disk: Some("d".into()),
             guest_memory: 1 << 30,
             vcpus: 2,
             from_guest: true,
