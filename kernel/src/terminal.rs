@@ -19,7 +19,7 @@ use crate::console::{self, Screen};
 use crate::monitor::{self, Follow};
 use crate::partition::{Partition, TIMEBASE_HZ, life};
 use crate::sync::{Lock, Rank};
-use crate::{epitaph, log, partitions, trace, watch};
+use crate::{epitaph, log, partitions, pci, trace, watch};
 
 /// How often the console is looked at: every 10 ms, or every millisecond while there is input.
 const PERIOD: u64 = TIMEBASE_HZ / 100;
@@ -184,6 +184,7 @@ fn see_to_it() {
     let all = partitions::all();
     tell(&all);
     watch::service(&all);
+    pci::look();
     // What is typed may be that one of them is to be forgotten, which waits until nobody has it.
     drop(all);
     let mut terminal = TERMINAL.lock();

@@ -125,6 +125,12 @@ services! {
     CreateDmaWindow = 39, "ibm,create-pe-dma-window", 5, 4;
     RemoveDmaWindow = 40, "ibm,remove-pe-dma-window", 1, 1;
     ResetDmaWindows = 41, "ibm,reset-pe-dma-windows", 3, 1;
+    SetEehOption = 42, "ibm,set-eeh-option", 4, 1;
+    SetSlotReset = 43, "ibm,set-slot-reset", 4, 1;
+    ReadSlotResetState = 44, "ibm,read-slot-reset-state2", 3, 4 | 5;
+    GetConfigAddrInfo = 45, "ibm,get-config-addr-info2", 4, 2;
+    ConfigurePe = 46, "ibm,configure-pe", 3, 1;
+    SlotErrorDetail = 47, "ibm,slot-error-detail", 8, 1;
 }
 
 impl Service {
@@ -372,7 +378,13 @@ pub fn dispatch(call: &Call, platform: &mut impl Platform) -> Answer {
         | Service::QueryDmaWindow
         | Service::CreateDmaWindow
         | Service::RemoveDmaWindow
-        | Service::ResetDmaWindows => {
+        | Service::ResetDmaWindows
+        | Service::SetEehOption
+        | Service::SetSlotReset
+        | Service::ReadSlotResetState
+        | Service::GetConfigAddrInfo
+        | Service::ConfigurePe
+        | Service::SlotErrorDetail => {
             let (done, results) = platform.pci(service, call.args(), call.nret.saturating_sub(1));
             call.answer(done, &results)
         }

@@ -36,6 +36,8 @@ pub(crate) struct Slot {
     pub assigned: Range<u32>,
     /// It has more to do.
     pub more: bool,
+    /// The guest holds it in reset.
+    pub held: bool,
 }
 
 /// Memory of a function.
@@ -66,7 +68,7 @@ impl HostBridge {
     pub fn add(&mut self, function: Box<dyn Function>, translated: bool) -> bool {
         let room = self.slots.len() < SLOTS;
         if room {
-            self.slots.push(Slot { function, translated, assigned: 0..0, more: false });
+            self.slots.push(Slot { function, translated, assigned: 0..0, more: false, held: false });
         }
         room
     }
@@ -89,6 +91,7 @@ impl HostBridge {
         for slot in &mut self.slots {
             slot.assigned = 0..0;
             slot.more = false;
+            slot.held = false;
         }
         self.messages = Sources::new();
         self.reset_windows(host);
@@ -215,6 +218,7 @@ impl HostBridge {
                 translated: slot.translated,
                 assigned: slot.assigned.clone(),
                 more: true,
+                held: slot.held,
             });
         }
         Ok(HostBridge {

@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
 
+use crate::Stopped;
+
 /// A range of bus addresses that is no memory, or that the function may not access so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DmaError;
@@ -59,6 +61,15 @@ pub struct Description {
     pub interrupts: u64,
 }
 
+/// What can be let go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// Loads from and stores to the function.
+    Memory,
+    /// Its accesses to memory.
+    Dma,
+}
+
 /// A PCI function.
 pub trait Function: Send {
     /// Reads 1, 2 or 4 bytes of configuration space, at a multiple of that.
@@ -80,6 +91,22 @@ pub trait Function: Send {
 
     /// Back to what it is after power-on.
     fn reset(&mut self, bus: &dyn Bus);
+
+    /// What the host bridge has stopped of it after an error. `None` if it is never stopped, or could not be brought back. If it is being reset, that
+    /// goes on.
+    fn stopped(&mut self, _bus: &dyn Bus) -> Option<Stopped> {
+        None
+    }
+
+    /// Lets a part of what has been stopped go on; false if that cannot be.
+    fn thaw(&mut self, _part: Part) -> bool {
+        false
+    }
+
+    /// Begins to reset it, and lets it go on; false if that cannot be.
+    fn begin_reset(&mut self, _bus: &dyn Bus) -> bool {
+        false
+    }
 
     /// Gives it its doorbell: once it has its place in a partition, a copy in its own.
     fn attach(&mut self, _doorbell: Arc<dyn Doorbell>) {}

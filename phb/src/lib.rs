@@ -8,6 +8,7 @@ extern crate alloc;
 mod bridge;
 mod config;
 mod dma;
+mod eeh;
 mod firmware;
 mod function;
 pub mod layout;
@@ -23,7 +24,8 @@ mod tree;
 pub use bridge::HostBridge;
 pub use config::{CONFIG_BYTES, Config, Identity, Width, command, offset};
 pub use dma::MOST_ENTRIES;
-pub use function::{Bus, Description, DmaError, Doorbell, Function};
+pub use eeh::{Stopped, WAIT};
+pub use function::{Bus, Description, DmaError, Doorbell, Function, Part};
 pub use port::Host;
 
 /// Capability ID of MSI.

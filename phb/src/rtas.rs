@@ -60,13 +60,19 @@ impl HostBridge {
                 self.reset_windows(host);
                 plain(RtasStatus::SUCCESS)
             }
+            Service::SetEehOption
+            | Service::SetSlotReset
+            | Service::ReadSlotResetState
+            | Service::GetConfigAddrInfo
+            | Service::ConfigurePe
+            | Service::SlotErrorDetail => self.recover(service, address, d, host),
             _ => plain(RtasStatus::PARAMETER),
         }
     }
 
     /// The slot of a function's address, and the offset in its configuration space: bits 31:28 and 7:0 are the register, 23:16 the bus, 15:11
     /// the slot, 10:8 the function.
-    fn named(&self, address: u32) -> Option<(usize, u16)> {
+    pub(crate) fn named(&self, address: u32) -> Option<(usize, u16)> {
         let offset = (address >> 20 & 0xf00 | address & 0xff) as u16;
         let (routing, slot) = (address >> 8 & 0xffff, (address >> 11 & 31) as usize);
         (routing == (slot as u32) << 3 && slot < self.slots.len()).then_some((slot, offset))

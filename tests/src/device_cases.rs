@@ -65,6 +65,7 @@ const TWO_EDU: &[&str] =
     &["edu,bus=pcie.0,dma_mask=0xffffffffffffffff", "edu,bus=pcie.1,dma_mask=0xffffffffffffffff"];
 /// It reaches any address that it is told.
 const EDU_WIDE: &[&str] = &["edu,bus=pcie.0,dma_mask=0xffffffffffffffff"];
+const RECOVERED: &str = one!("cmdline = \"recover\"\n");
 const RESET: &[(&str, PackedFile)] = &[("edu", little("flr"))];
 
 /// Two functions behind a switch, with one interrupt line, and one at another host bridge: each partition has one.
@@ -92,6 +93,7 @@ const BEHIND_SWITCH: &str = "\
 name = \"guest\"
 memory = \"64M\"
 kernel = \"edu\"
+cmdline = \"recover\"
 [[partition.device]]
 pci = \"0000:03:00.0\"
 ";
@@ -140,8 +142,8 @@ const LINUX_MANIFEST: &str = one!(
 const LINUX_FILES: &[(&str, PackedFile)] =
     &[("debian", PackedFile::DebianKernel), ("initrd", PackedFile::Initramfs { init: LINUX, programs: &[] })];
 
-/// Debian's own driver has a disk of NVM Express: it resets it, gives it queues, has its interrupts, and what is written is there. Without messages
-/// it has the line.
+/// Debian's own driver has a disk of NVM Express: it resets it, gives it queues, has its interrupts, and what is written is there. It brings the disk
+/// back after an error; there is none, but Linux is told so. Without messages it has the line.
 const NVME: &str = crate::linux_cases::init!(
     "modprobe nvme\n\
      for n in $(seq 100); do [ -b /dev/nvme0n1 ] && break; sleep 0.1; done\n\
@@ -153,6 +155,16 @@ const NVME: &str = crate::linux_cases::init!(
      check written \"$(md5sum < /tmp/b)\" \"$(md5sum < /tmp/a)\"\n\
      interrupts=$(awk '/nvme/ { n += $2 } END { print n }' /proc/interrupts)\n\
      within interrupts $interrupts 20 100000\n\
+     check calm \"$(dmesg | grep -cE 'Oops|BUG|WARNING: CPU|Call Trace')\" 0\n\
+     mount -t debugfs debugfs /sys/kernel/debug\n\
+     check eeh \"$(head -n1 /proc/powerpc/eeh)\" 'EEH Subsystem is enabled'\n\
+     echo 0:10000 > /sys/kernel/debug/powerpc/eeh_force_recover\n\
+     for n in $(seq 100); do dmesg | grep -q 'EEH: Recovery' && break; sleep 0.2; done\n\
+     check recovered \"$(dmesg -c | grep -c 'EEH: Recovery successful')\" 1\n\
+     for n in $(seq 100); do [ -b /dev/nvme0n1 ] && break; sleep 0.1; done\n\
+     echo 3 > /proc/sys/vm/drop_caches\n\
+     dd if=/dev/nvme0n1 of=/tmp/b bs=1M 2>/dev/null\n\
+     check after-recovery \"$(md5sum < /tmp/b)\" \"$(md5sum < /tmp/a)\"\n\
      modprobe -r nvme; echo 0 > /sys/bus/pci/devices/0000:00:00.0/msi_bus; modprobe nvme\n\
      for n in $(seq 100); do [ -b /dev/nvme0n1 ] && break; sleep 0.1; done\n\
      dd if=/dev/nvme0n1 of=/tmp/b bs=1M 2>/dev/null\n\
@@ -286,7 +298,7 @@ pub fn cases() -> Vec<Case> {
             ..case("device-dma-two", TWO, TWO_FILES, TWO_EDU)
         },
         case("device-huge", HUGE, LITTLE, EDU),
-        Case { judge: twice, ..case("device-reset", ONE, RESET, &["nvme,serial=x,bus=pcie.0"]) },
+        Case { judge: twice, ..case("device-reset", RECOVERED, RESET, &["nvme,serial=x,bus=pcie.0"]) },
         // The firmware takes three seconds for it.
         Case {
             judge: twice,

@@ -3,10 +3,11 @@
 #![no_std]
 #![no_main]
 
-use guests::device::devices;
+use guests::cpu::timebase;
+use guests::device::{Device, devices};
 use guests::insn;
 use guests::space::{self, DEVICE, FREE_SLOT, Segment, run_virtual};
-use guests::{Report, println, rtas};
+use guests::{Report, platform, println, rtas};
 use power::PageSize::K64;
 use power::slb::SegmentSize;
 
@@ -39,6 +40,55 @@ fn store(ea: u64, value: u32) -> bool {
     run_virtual(&[stw], true, ea, value.into()).finished()
 }
 
+/// As a driver does after an error. There has been none: the emulator's host bridges stop nothing.
+fn recover(t: &mut Report, device: &Device, version: u64, expected: u32, configuration: u64) {
+    const BAR: u32 = 0x10;
+    const COMMAND: u32 = 0x4;
+    let [high, low] = device.bridge.cells();
+    let call = |name, address, more: &[u32], results: &mut [u32]| {
+        let mut args = [address, high, low, 0, 0, 0, 0, 0];
+        args[3..].iter_mut().zip(more).for_each(|(to, from)| *to = *from);
+        rtas::call(name, &args[..3 + more.len()], results)
+    };
+    let (own, mut endpoint, mut shared) = (device.slot << 11, [0], [0]);
+    t.equal("shared", (call("ibm,get-config-addr-info2", own, &[1], &mut shared), shared), (0, [1]));
+    t.same("endpoint", call("ibm,get-config-addr-info2", own, &[0], &mut endpoint) as u64, 0);
+    let [endpoint] = endpoint;
+    t.is_true("not-0", endpoint != 0);
+    t.equal("enable", call("ibm,set-eeh-option", own, &[1], &mut []), 0);
+    let state = || {
+        let mut state = [0; 3];
+        let status = call("ibm,read-slot-reset-state2", endpoint, &[], &mut state);
+        (status, state)
+    };
+    t.equal("not-stopped", state(), (0, [0, 1, 0]));
+    t.equal("thaw-memory", call("ibm,set-eeh-option", endpoint, &[2], &mut []), 0);
+    t.equal("thaw-dma", call("ibm,set-eeh-option", endpoint, &[3], &mut []), 0);
+    let before = [BAR, BAR + 4].map(|at| device.bridge.read(device.slot, at, 4).unwrap_or(0));
+    t.equal("reset", call("ibm,set-slot-reset", endpoint, &[1], &mut []), 0);
+    t.equal("held", state(), (0, [1, 1, 0]));
+    t.equal("off", load(version), Some(u32::MAX));
+    t.equal("let-go", call("ibm,set-slot-reset", endpoint, &[0], &mut []), 0);
+    let began = timebase();
+    let (mut now, mut waited) = (state(), 0);
+    while now.1[0] == 5 && waited < 100 {
+        let until = timebase() + u64::from(now.1[2]) * 512_000;
+        while timebase() < until {}
+        (now, waited) = (state(), waited + 1);
+    }
+    t.note(format_args!("it took {} us", (timebase() - began) / 512));
+    t.is_true("waited", waited != 0);
+    t.equal("back", now, (0, [0, 1, 0]));
+    t.equal("configure", call("ibm,configure-pe", endpoint, &[], &mut []), 0);
+    t.equal("no-address", device.bridge.read(device.slot, BAR, 4).map(|bar| bar & !0xf), Ok(0));
+    for (at, value) in [(BAR, before[0]), (BAR + 4, before[1]), (COMMAND, 2)] {
+        t.equal("restore", device.bridge.write(device.slot, at, 4, value), 0);
+    }
+    t.equal("version", load(version), Some(expected));
+    t.equal("forgotten", load(configuration), Some(0));
+    t.equal("no-log", call("ibm,slot-error-detail", endpoint, &[0, 0, 0, 0, 1], &mut []), 1);
+}
+
 fn run(t: &mut Report) {
     let mut time = [0; 7];
     rtas::call("get-time-of-day", &[], &mut time);
@@ -58,6 +108,9 @@ fn run(t: &mut Report) {
     t.equal("configuration", load(configuration), Some(0));
     t.is_true("store", store(configuration, known.configuration.1));
     t.equal("configured", load(configuration), Some(known.configuration.1));
+    if again && platform::says("recover") {
+        recover(t, &device, version, known.version.1, configuration);
+    }
     if !again {
         rtas::call("set-time-of-day", &[2042, 1, 1, 0, 0, 0, 0], &mut []);
         rtas::call("system-reboot", &[], &mut []);

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 
 use pci::{Active, Messages};
 use phb::{
-    Bus, Config, Description, Doorbell, Function, Identity, MSI_CAPABILITY, MSIX_CAPABILITY, Width, command,
-    layout, offset,
+    Bus, Config, Description, Doorbell, Function, Identity, MSI_CAPABILITY, MSIX_CAPABILITY, Part, Stopped,
+    Width, command, layout, offset,
 };
 use power::Lpid;
 
@@ -38,6 +38,8 @@ pub struct Passed {
     vectors: Vec<[u32; 3]>,
     /// The driver lets its interrupt line through.
     lets_line: bool,
+    /// The guest resets it: it may not be touched.
+    resetting: bool,
 }
 
 impl Passed {
@@ -81,13 +83,13 @@ impl Passed {
             }
         });
         let vectors = alloc::vec![[0; 3]; count.into()];
-        Passed { device, lpid, config, messages, vectors, lets_line }
+        Passed { device, lpid, config, messages, vectors, lets_line, resetting: false }
     }
 
     /// A vector's message has been written: if it is one of the partition's, the device's own is one of the host's that leads there.
     fn program(&mut self, vector: u16) {
         let Some([low, high, source]) = self.vectors.get(usize::from(vector)).copied() else { return };
-        if u64::from(high) << 32 | u64::from(low) != layout::MESSAGES_AT {
+        if self.resetting || u64::from(high) << 32 | u64::from(low) != layout::MESSAGES_AT {
             return;
         }
         let lpid = self.lpid;
@@ -113,6 +115,9 @@ impl Passed {
 
     /// Has the device do what configuration space says by now.
     fn follow(&mut self, bus: &dyn Bus) {
+        if self.resetting {
+            return;
+        }
         let active = if self.config.is_master() { Active::Master } else { Active::Memory };
         let (on, masked) = self.control();
         let lets = self.device.line().is_some() && self.config.command() & command::NO_INTX == 0 && !on;
@@ -194,6 +199,7 @@ impl Function for Passed {
         self.config.reset(bus);
         self.vectors.fill([0; 3]);
         self.lets_line = self.device.line().is_some();
+        self.resetting = false;
     }
 
     fn attach(&mut self, doorbell: Arc<dyn Doorbell>) {
@@ -214,8 +220,38 @@ impl Function for Passed {
         }
     }
 
+    fn stopped(&mut self, bus: &dyn Bus) -> Option<Stopped> {
+        if !self.device.recovers() {
+            return None;
+        }
+        if self.resetting {
+            if let Err(stopped) = self.device.come_back() {
+                return Some(stopped);
+            }
+            self.resetting = false;
+            self.follow(bus);
+            (0..self.vectors.len()).for_each(|vector| self.program(vector as u16));
+        }
+        Some(self.device.stopped())
+    }
+
+    fn thaw(&mut self, part: Part) -> bool {
+        self.device.thaw(part)
+    }
+
+    fn begin_reset(&mut self, bus: &dyn Bus) -> bool {
+        self.resetting = self.resetting || self.device.reset_by_guest();
+        if self.resetting {
+            self.config.reset(bus);
+            self.lets_line = false;
+        }
+        self.resetting
+    }
+
     fn describe(&self) -> Description {
+        let stopped = !self.resetting && self.device.stopped() != Stopped::Nothing;
         let state = match (self.config.is_master(), self.control(), self.device.messages()) {
+            _ if stopped => "stopped",
             (false, ..) => "no driver",
             (_, (true, _), Some(Messages::One { .. })) => "running, MSI",
             (_, (true, _), _) => "running, MSI-X",

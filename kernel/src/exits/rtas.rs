@@ -31,7 +31,8 @@ pub fn handle(guest: &mut Guest<'_>) -> After {
     };
     let answer = dispatch(&call, &mut Services(partition));
     let service = Service::of_token(call.token);
-    if matches!(service, Some(Service::WritePciConfig | Service::IbmWritePciConfig))
+    let moves = [Service::WritePciConfig, Service::IbmWritePciConfig, Service::SetSlotReset];
+    if service.is_some_and(|service| moves.contains(&service))
         && let Some(after) = moves::follow(guest)
     {
         return after;

@@ -6,6 +6,7 @@ use power::HostReal;
 /// Call tokens (opal-api.h).
 const CONFIG_READ_WORD: u64 = 15;
 const CONFIG_WRITE_WORD: u64 = 18;
+const EEH_FREEZE_STATUS: u64 = 23;
 const EEH_FREEZE_CLEAR: u64 = 26;
 const MAP_PE_MMIO_WINDOW: u64 = 29;
 const SET_PE: u64 = 31;
@@ -49,11 +50,29 @@ pub fn pci_map_segment(bridge: u64, endpoint: u64, segment: u16) -> Result<(), E
     check(call_long(MAP_PE_MMIO_WINDOW, [bridge, endpoint, M32, 0, segment.into(), 0, 0]))
 }
 
+/// What of an endpoint goes on after errors (OPAL_EEH_ACTION_CLEAR_FREEZE_…).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Thaw {
+    /// Loads from and stores to it.
+    Memory = 1,
+    /// Its accesses to memory.
+    Dma = 2,
+    /// Both.
+    All = 3,
+}
+
 /// Lets an endpoint go on after errors.
-pub fn pci_clear_freeze(bridge: u64, endpoint: u64) -> Result<(), Error> {
-    /// OPAL_EEH_ACTION_CLEAR_FREEZE_ALL.
-    const ALL: u64 = 3;
-    check(call(EEH_FREEZE_CLEAR, [bridge, endpoint, ALL]))
+pub fn pci_clear_freeze(bridge: u64, endpoint: u64, what: Thaw) -> Result<(), Error> {
+    check(call(EEH_FREEZE_CLEAR, [bridge, endpoint, what as u64]))
+}
+
+/// Whether an endpoint has been stopped after an error, as its state, and the kind of error.
+pub fn pci_freeze_status(bridge: u64, endpoint: u64) -> Result<(u8, u16), Error> {
+    let (mut state, mut error) = (0u8, 0u16);
+    let args = [bridge, endpoint, out(&mut state), out(&mut error), 0, 0, 0];
+    check(call_long(EEH_FREEZE_STATUS, args))?;
+    Ok((answer(&state), u16::from_be(answer(&error))))
 }
 
 /// Begins a hot reset of all that is behind a host bridge's port. In how many milliseconds to ask how far it is.

@@ -18,7 +18,7 @@ use super::host::{Found, HostBridge};
 use super::line::Line;
 use super::reset::{Underway, Way};
 use crate::host_interrupts::{self, Handler};
-use crate::opal::Window;
+use crate::opal::{Thaw, Window};
 use crate::sync::{Lock, Rank};
 use crate::{log, mmu, opal};
 
@@ -41,6 +41,10 @@ pub struct Device {
     pub(super) way: Way,
     pub(super) power: Option<Reset>,
     pub(super) underway: Lock<Option<Underway>>,
+    /// No other is reset with it.
+    pub(super) alone: bool,
+    /// Its host bridge has stopped it, and that has been told.
+    pub(super) stopped: AtomicBool,
     /// What a reset forgets, and its user expects.
     kept: Kept,
     messages: Option<Messages>,
@@ -97,6 +101,8 @@ impl Device {
             way: reset.map_or(Way::None, Way::By),
             power,
             underway: Lock::new(Rank::Host, None),
+            alone: true,
+            stopped: AtomicBool::new(false),
             kept,
             messages,
             line: found.line.filter(|_| !own).map(Line::new),
@@ -138,17 +144,23 @@ impl Device {
     pub fn enable(&'static self, to: Active) -> Result<(), pci::Error> {
         self.used.store(true, Ordering::Relaxed);
         self.stale.store(true, Ordering::Relaxed);
-        // What errors before may have cut off.
-        self.endpoint.thaw().map_err(pci::AccessError::from)?;
+        self.restore()?;
+        if let Some(line) = &self.line {
+            line.serve().map_err(pci::AccessError::from)?;
+        }
+        self.switch(to, true)
+    }
+
+    /// Sets it up as it has to be after a reset: it has its places, but none of it is on.
+    pub(super) fn restore(&self) -> Result<(), pci::Error> {
+        // What errors before may have stopped.
+        self.endpoint.thaw(Thaw::All).map_err(pci::AccessError::from)?;
         let Endpoint { host, function, .. } = self.endpoint;
         self.kept.put_back(host, function)?;
         for (bar, address) in self.bars.iter().zip(&self.place.addresses) {
             pci::assign(host, function, *bar, *address)?;
         }
-        if let Some(line) = &self.line {
-            line.serve().map_err(pci::AccessError::from)?;
-        }
-        self.switch(to, true)
+        Ok(())
     }
 
     /// Takes it out again: it neither reaches memory then nor interrupts. After an error it may still, and this can be tried again.

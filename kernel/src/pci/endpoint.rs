@@ -6,6 +6,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use pci::Function;
+use phb::Stopped;
 use power::HostReal;
 use realmode::instructions::ptesync;
 use volatile::VolatileRef;
@@ -13,7 +14,7 @@ use volatile::VolatileRef;
 use super::host::HostBridge;
 use crate::host_interrupts::{self, Handler};
 use crate::memory;
-use crate::opal::{self, Error, Window};
+use crate::opal::{self, Error, Thaw, Window};
 
 /// A function with its host bridge.
 #[derive(Clone, Copy, Debug)]
@@ -91,8 +92,14 @@ impl Endpoint {
         host_interrupts::register(message.source, Some(self.host.id), handler)
     }
 
-    /// Lets it go on.
-    pub fn thaw(&self) -> Result<(), Error> {
-        opal::pci_clear_freeze(self.host.id, self.number)
+    /// Lets it go on after an error.
+    pub fn thaw(&self, what: Thaw) -> Result<(), Error> {
+        opal::pci_clear_freeze(self.host.id, self.number, what)
+    }
+
+    /// What of it has been stopped after an error.
+    pub fn stopped(&self) -> Result<Stopped, Error> {
+        opal::pci_freeze_status(self.host.id, self.number)
+            .map(|(state, error)| Stopped::of_firmware(state, error))
     }
 }

@@ -10,6 +10,7 @@
 //! errors are no other's. Virtio devices that no partition asks for are the hypervisor's ([`own`]); all others are not touched.
 
 mod device;
+mod eeh;
 mod endpoint;
 mod host;
 mod line;
@@ -32,6 +33,7 @@ use power::{GuestReal, HostReal, HpteR};
 use spin::Once;
 
 pub use self::device::Device;
+pub use self::eeh::look;
 use self::host::Found;
 pub use self::host::HostBridge;
 pub use self::line::Line;

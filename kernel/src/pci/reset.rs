@@ -53,7 +53,7 @@ pub fn choose(devices: &mut [Device], found: &[Found], manifest: &Manifest) {
             .iter()
             .filter(on_bus)
             .all(|f| !f.is_bridge && (owner(f) == owner(this) || owner(f).is_none() && !used(f)));
-        let leader = before.iter().find(|other| {
+        let leader = before.iter_mut().find(|other| {
             matches!(other.way, Way::By(Reset::Bus(_) | Reset::Port))
                 && found.iter().filter(on_bus).any(|f| f.address == other.address)
         });
@@ -61,7 +61,10 @@ pub fn choose(devices: &mut [Device], found: &[Found], manifest: &Manifest) {
         device.way = match (this.above.as_slice(), leader) {
             ([], _) => power,
             _ if !alone => power,
-            (_, Some(leader)) => Way::With(leader.endpoint.function),
+            (_, Some(leader)) => {
+                leader.alone = false;
+                Way::With(leader.endpoint.function)
+            }
             ([_], None) => Way::By(Reset::Port),
             ([.., bridge], None) => Way::By(Reset::Bus(Function(*bridge))),
         };
@@ -80,7 +83,7 @@ impl Device {
     }
 
     /// Goes on with what has been begun. True if nothing is under way any more.
-    fn go_on(&self) -> bool {
+    pub(super) fn go_on(&self) -> bool {
         let mut underway = self.underway.lock();
         let Some(reset) = &mut *underway else { return true };
         if timebase() < reset.next {
@@ -100,7 +103,7 @@ impl Device {
     }
 
     /// Is there nothing in it of another partition's?
-    fn is_clean(&self) -> bool {
+    pub(super) fn is_clean(&self) -> bool {
         !self.stale.load(Ordering::Relaxed)
     }
 }
