@@ -465,6 +465,10 @@ impl<'a> Slots<'a> {
             if offset < slot.len {
                 return Some((slot, offset));
             }
+            // Those in use come first.
+            if slot.len == 0 {
+                return None;
+            }
         }
         None
     }
