@@ -317,12 +317,14 @@ impl<H: Host, M: Machine> Memory<'_, H, M> {
     }
 
     /// Asks those whose limit forbids an access. Does anybody keep it? Nobody is asked about what is left of a registration that is just ending.
+    #[inline(never)]
     pub(crate) fn ask(&self, real: GuestReal, access: AccessKind, context: &Context) -> bool {
         let what = What::Fault { access, context: *context };
         self.call(&Change { real, what }, |r| forbids(r.limit, access))
     }
 
     /// Tells those of a page's notifiers that `wanted` accepts. Does any keep its limit?
+    #[inline(never)]
     fn call(&self, change: &Change, wanted: impl Fn(&Registration) -> bool) -> bool {
         let page = self.page_number(change.real);
         let mut after = Id(0);

@@ -190,6 +190,7 @@ impl<'a, H, M> Memory<'a, H, M> {
         !self.mmu.slots().is_huge()
     }
 
+    #[inline]
     pub(crate) fn spot(&self, at: GuestReal) -> Result<Spot<'a>, Error> {
         let shift = self.mmu.slots().unit_shift();
         let mut before = 0;

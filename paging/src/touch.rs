@@ -46,6 +46,16 @@ pub(crate) fn forbids(protection: Protection, access: AccessKind) -> bool {
     }
 }
 
+/// Is such a page what an access needs, whatever its protection? Nearly every page is that the hypervisor reaches.
+#[inline(always)]
+fn is_ready(view: PageView, write: bool) -> bool {
+    match view.state() {
+        PageState::Private => true,
+        PageState::Shared => !write,
+        PageState::NotPopulated => false,
+    }
+}
+
 /// Memory put by for several pages, so that there is enough for all or for none.
 #[derive(Default)]
 pub(crate) struct Reserve {
@@ -110,7 +120,7 @@ impl<H: Host, M: Machine> Memory<'_, H, M> {
         let write = matches!(access, AccessKind::Write);
         let (result, changed) = {
             let _stripe = self.paging.stripe(spot.index);
-            let changed = self.prepare(&spot, write, &mut Reserve::default())?;
+            let changed = if is_ready(spot.page.view(), write) { None } else { self.prepare_at(at, write)? };
             let host = spot.page.view().host().ok_or(Error::NoRam)?;
             spot.page.note_usage(if write { HpteR::R | HpteR::C } else { HpteR::R });
             (body(HostReal(host.0 + spot.offset), self.unit() - spot.offset), changed)
@@ -155,6 +165,12 @@ impl<H: Host, M: Machine> Memory<'_, H, M> {
         true
     }
 
+    /// [`Memory::prepare`] for the page of an address, with nothing put by.
+    #[inline(never)]
+    fn prepare_at(&self, at: GuestReal, write: bool) -> Result<Option<What>, Error> {
+        self.prepare(&self.spot(at)?, write, &mut Reserve::default())
+    }
+
     /// Makes a page whose stripe is held what an access needs, whatever its protection; answers what has changed.
     pub(crate) fn prepare(
         &self,
@@ -163,14 +179,13 @@ impl<H: Host, M: Machine> Memory<'_, H, M> {
         reserve: &mut Reserve,
     ) -> Result<Option<What>, Error> {
         let view = spot.page.view();
-        let what = match (view.state(), view.host()) {
-            (PageState::Private, _) => return Ok(None),
-            (PageState::Shared, Some(old)) if write => {
+        let what = match view.host() {
+            _ if is_ready(view, write) => return Ok(None),
+            Some(old) => {
                 self.unshare(spot, old, reserve)?;
                 What::Unshared
             }
-            (PageState::Shared, _) => return Ok(None),
-            (PageState::NotPopulated, _) => {
+            None => {
                 self.populate(spot, write, reserve)?;
                 What::Populated
             }

@@ -2,6 +2,7 @@
 //! the crate `paging`; here is the host under it.
 #![allow(unsafe_code)] // works on the linear map by real addresses, for which the page states vouch
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use emulate::units;
@@ -180,6 +181,25 @@ unsafe fn store_all(from: *const u8, to: *mut u8, bytes: usize) {
     }
 }
 
+/// Hands out what is in more than one unit of memory, unit by unit.
+#[inline(never)]
+fn split(
+    mut at: GuestReal,
+    len: usize,
+    unit: u64,
+    mut part: impl FnMut(GuestReal, Range<usize>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut done = 0;
+    while done < len {
+        let left = unit - (at.0 & (unit - 1));
+        let end = len.min(done + left as usize);
+        part(at, done..end)?;
+        at = GuestReal(at.0.wrapping_add(left));
+        done = end;
+    }
+    Ok(())
+}
+
 /// A partition's memory, by its real addresses.
 #[derive(Clone, Copy)]
 pub struct GuestMemory<'a> {
@@ -205,61 +225,57 @@ impl<'a> GuestMemory<'a> {
         self.pages(|pages| pages.fault(real, kind, context))
     }
 
-    /// Hands out `len` bytes piece by piece: how far it has come, where they are, and how many.
+    /// Does something to `len` bytes that are in one page, as nearly all are that are read or written at once: where they are. Others are done
+    /// piece by piece: `part` is called with the first address of each, and with which of the bytes it has.
+    #[inline(always)]
     fn each(
         &self,
         at: GuestReal,
         len: usize,
         kind: AccessKind,
         tell: Option<&Context>,
-        mut piece: impl FnMut(usize, *mut u8, usize),
+        whole: impl FnOnce(*mut u8),
+        part: impl FnMut(GuestReal, Range<usize>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut done = 0;
-        while done < len {
-            let real = GuestReal(at.0.wrapping_add(done as u64));
-            done += self.pages(|pages| {
-                pages.reach(real, kind, tell, |host, left| {
-                    let n = (len - done).min(left as usize);
-                    piece(done, host.ea() as *mut u8, n);
-                    n
-                })
-            })?;
+        let unit = 1 << self.core.slots.unit_shift();
+        let left = unit - (at.0 & (unit - 1));
+        // Neither is one of no bytes.
+        if (len as u64).wrapping_sub(1) >= left {
+            return split(at, len, unit, part);
         }
-        Ok(())
+        self.pages(|pages| pages.reach(at, kind, tell, |host, _| whole(host.ea() as *mut u8)))
     }
 
     /// Reads bytes. What is aligned is read at once, up to eight bytes, unless they are many: the guest may change it meanwhile.
     pub fn read(&self, at: GuestReal, to: &mut [u8]) -> Result<(), Error> {
-        let base = to.as_mut_ptr();
-        self.each(at, to.len(), AccessKind::Read, Some(&OWN), |done, from, n| {
-            // SAFETY: `n` bytes of populated memory, which stays so meanwhile, and there is room for them in `to`.
-            unsafe { load_all(from, base.add(done), n) };
-        })
+        let (base, len) = (to.as_mut_ptr(), to.len());
+        // SAFETY: `len` bytes of populated memory, which stays so meanwhile, and there is room for them in `to`.
+        let whole = |from: *mut u8| unsafe { load_all(from, base, len) };
+        self.each(at, len, AccessKind::Read, Some(&OWN), whole, |at, part| self.read(at, &mut to[part]))
     }
 
     /// Writes bytes, likewise.
     pub fn write(&self, at: GuestReal, from: &[u8]) -> Result<(), Error> {
-        self.each(at, from.len(), AccessKind::Write, Some(&OWN), |done, to, n| {
-            // SAFETY: as above, and the page is the partition's alone.
-            unsafe { store_all(from.as_ptr().add(done), to, n) };
+        // SAFETY: as above, and the page is the partition's alone.
+        let whole = |to| unsafe { store_all(from.as_ptr(), to, from.len()) };
+        self.each(at, from.len(), AccessKind::Write, Some(&OWN), whole, |at, part| {
+            self.write(at, &from[part])
         })
     }
 
     /// As [`GuestMemory::read`], for an instruction of which whoever protects the page has heard already, or need not.
     pub fn read_past(&self, at: GuestReal, to: &mut [u8]) -> Result<(), Error> {
-        let base = to.as_mut_ptr();
-        self.each(at, to.len(), AccessKind::Read, None, |done, from, n| {
-            // SAFETY: as above, and there is room for them all in `to`.
-            unsafe { load_all(from, base.add(done), n) };
-        })
+        let (base, len) = (to.as_mut_ptr(), to.len());
+        // SAFETY: as above, and there is room for them all in `to`.
+        let whole = |from: *mut u8| unsafe { load_all(from, base, len) };
+        self.each(at, len, AccessKind::Read, None, whole, |at, part| self.read_past(at, &mut to[part]))
     }
 
     /// As [`GuestMemory::write`], likewise.
     pub fn write_past(&self, at: GuestReal, from: &[u8]) -> Result<(), Error> {
-        self.each(at, from.len(), AccessKind::Write, None, |done, to, n| {
-            // SAFETY: as above, and the page is the partition's alone.
-            unsafe { store_all(from.as_ptr().add(done), to, n) };
-        })
+        // SAFETY: as above, and the page is the partition's alone.
+        let whole = |to| unsafe { store_all(from.as_ptr(), to, from.len()) };
+        self.each(at, from.len(), AccessKind::Write, None, whole, |at, part| self.write_past(at, &from[part]))
     }
 
     /// Reads a big-endian number of `N` bytes.
@@ -278,8 +294,9 @@ impl<'a> GuestMemory<'a> {
     /// Makes caches agree with memory. No byte is read: nobody hears of it.
     pub fn sync_past(&self, at: GuestReal, len: u64) -> Result<(), Error> {
         let machine = VirtualMode::new(self.core.lpid);
-        self.each(at, len as usize, AccessKind::Read, None, |_, from, n| {
-            hpt::Machine::icache_sync(&machine, HostReal::of_ea(from as u64), n as u64);
+        let whole = |from| hpt::Machine::icache_sync(&machine, HostReal::of_ea(from as u64), len);
+        self.each(at, len as usize, AccessKind::Read, None, whole, |at, part| {
+            self.sync_past(at, part.len() as u64)
         })
     }
 
