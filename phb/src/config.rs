@@ -204,7 +204,8 @@ impl Config {
 
     /// The command register.
     pub fn command(&self) -> u16 {
-        self.read(offset::COMMAND, 2) as u16
+        let at = offset::COMMAND as usize;
+        u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])
     }
 
     /// May it access memory, and send messages?

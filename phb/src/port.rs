@@ -1,6 +1,7 @@
 //! The bus as one function sees it: memory through its DMA windows, interrupts as sources.
 
 use core::cell::Cell;
+use core::ops::Range;
 
 use crate::layout::{LINES, MESSAGES, MESSAGES_AT};
 use crate::tce::Window;
@@ -48,15 +49,15 @@ pub(crate) struct Port<'a> {
 }
 
 impl Port<'_> {
-    /// Goes over a range of bus addresses in pieces that lie together: the real address and length of each.
+    /// Goes over a range of bus addresses behind DMA windows, in pieces that lie together: the real address and length of each.
+    #[inline(never)]
     fn each(
-        &self,
+        windows: &[Option<Window>; 2],
         mut at: u64,
         len: usize,
         write: bool,
-        mut work: impl FnMut(u64, core::ops::Range<usize>) -> Result<(), DmaError>,
+        mut work: impl FnMut(u64, Range<usize>) -> Result<(), DmaError>,
     ) -> Result<(), DmaError> {
-        let Some(windows) = self.windows else { return work(at, 0..len) };
         let mut done = 0;
         while done < len {
             let found = windows.iter().flatten().find_map(|window| window.translate(at, write).ok());
@@ -72,11 +73,13 @@ impl Port<'_> {
 
 impl Bus for Port<'_> {
     fn read(&self, at: u64, to: &mut [u8]) -> Result<(), DmaError> {
-        self.each(at, to.len(), false, |real, piece| self.host.read(real, &mut to[piece]))
+        let Some(windows) = self.windows else { return self.host.read(at, to) };
+        Self::each(windows, at, to.len(), false, |real, piece| self.host.read(real, &mut to[piece]))
     }
 
     fn write(&self, at: u64, from: &[u8]) -> Result<(), DmaError> {
-        self.each(at, from.len(), true, |real, piece| self.host.write(real, &from[piece]))
+        let Some(windows) = self.windows else { return self.host.write(at, from) };
+        Self::each(windows, at, from.len(), true, |real, piece| self.host.write(real, &from[piece]))
     }
 
     fn discard(&self, real: u64, bytes: u64) {

@@ -135,6 +135,7 @@ impl BalloonDevice {
     }
 
     /// Carries out what a chain names: pages to be put in or taken out.
+    #[inline(never)]
     fn change(&mut self, inflate: bool, chain: &Chain, bus: &dyn Bus) -> Result<(), Broken> {
         let (bytes, _) = chain.lengths();
         if bytes > MOST * 4 {
@@ -173,6 +174,7 @@ impl BalloonDevice {
     }
 
     /// Discards one piece of what is free.
+    #[inline(never)]
     fn serve_report(&mut self, queue: &mut Queue, bus: &dyn Bus) -> Result<bool, Broken> {
         let (chain, done) = match self.part.take() {
             Some(part) => part,

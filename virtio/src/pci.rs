@@ -175,6 +175,11 @@ impl Transport {
 
     /// Interrupts the driver for what has been given back to it.
     fn tell(&mut self, bus: &dyn Bus) -> Result<(), Broken> {
+        if self.queues.iter().any(Queue::has_news) { self.tell_news(bus) } else { Ok(()) }
+    }
+
+    #[inline(never)]
+    fn tell_news(&mut self, bus: &dyn Bus) -> Result<(), Broken> {
         for index in 0..self.queues.len() {
             if self.queues[index].wants_interrupt(bus)? {
                 self.interrupt(isr::QUEUE, self.setup[index].vector, bus);

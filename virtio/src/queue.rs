@@ -103,17 +103,20 @@ impl Queue {
 
     /// Takes the next chain; none if there is none, or if very much is out: then there may be more once a chain has been given back.
     /// If there is none, the driver notifies of the next one.
+    #[inline] // a chain is large: nothing is to be moved when there is none
     pub fn take(&mut self, bus: &dyn Bus) -> Result<Option<Chain>, Broken> {
-        if !self.enabled || self.weight >= HEAVY || !self.has_next(bus)? {
-            return Ok(None);
-        }
+        if self.has_next(bus)? { self.next(bus).map(Some) } else { Ok(None) }
+    }
+
+    /// Takes the next chain, which is there.
+    fn next(&mut self, bus: &dyn Bus) -> Result<Chain, Broken> {
         let head = read(self.layout.available + 4 + 2 * self.slot(self.taken), bus)?;
         let table = Table { at: self.layout.descriptors, entries: self.layout.size.into() };
         let chain = Chain::walk(table, head, self.layout.size, self.indirect, bus)?;
         self.taken = self.taken.wrapping_add(1);
         self.last = chain.weight();
         self.weight += self.last;
-        Ok(Some(chain))
+        Ok(chain)
     }
 
     /// Puts the last chain that was taken back: there is no use for it now. It is the next to be taken.
@@ -140,6 +143,11 @@ impl Queue {
         Ok(bus.write(self.layout.used + 2, &self.used.to_le_bytes())?)
     }
 
+    /// Whether anything has been given back since [`Queue::wants_interrupt`] was last asked.
+    pub fn has_news(&self) -> bool {
+        self.used != self.told
+    }
+
     /// Whether the driver wants an interrupt for what has been given back since this was last asked.
     pub fn wants_interrupt(&mut self, bus: &dyn Bus) -> Result<bool, Broken> {
         let since = self.used.wrapping_sub(core::mem::replace(&mut self.told, self.used));
@@ -155,7 +163,12 @@ impl Queue {
         Ok(self.used.wrapping_sub(event).wrapping_sub(1) < since)
     }
 
+    /// Is there a chain to be taken?
+    #[inline(never)]
     fn has_next(&mut self, bus: &dyn Bus) -> Result<bool, Broken> {
+        if !self.enabled || self.weight >= HEAVY {
+            return Ok(false);
+        }
         if self.available == self.taken {
             self.ask(bus)?;
             self.look(bus)?;
