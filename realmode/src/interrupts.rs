@@ -5,7 +5,7 @@
 use core::sync::atomic::Ordering;
 
 use ::trace::{Outcome, Subject, What};
-use hpt::{Access, AccessKind, Escalation, Fault, Resolved, Triage};
+use hpt::{Access, AccessKind, Fault, Resolved, Triage};
 use power::interrupt::{SRR1_ILLEGAL, Vector};
 use power::regs::{Dsisr, Msr};
 use power::slb::SlbV;
@@ -14,7 +14,7 @@ use power::{Ea, Hcall, spr};
 use crate::deliver::{cpu_of, deliver_pending, inject, set_hdec};
 use crate::host;
 use crate::instructions::{mfspr, mtspr, slbfee, timebase};
-use crate::layout::{ExitCode, StorageFault, Vcpu};
+use crate::layout::{Behind, ExitCode, StorageFault, Vcpu};
 use crate::machine::RealMode;
 use crate::memory::{insert_real_mode, populate};
 use crate::mmio;
@@ -87,14 +87,14 @@ fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Result<
         return Ok(reflect(vcpu, ea, cause, fetch));
     }
     let translated = is_translated(vcpu, kind);
-    let escalation = match partition.mmu().triage(&Fault { access, cause }) {
+    let behind = match partition.mmu().triage(&Fault { access, cause }) {
         Triage::Retry => return Ok(Outcome::Retried),
         // In real mode the entry is not the guest's to insert.
         Triage::Reflect(bits) if !translated && bits.contains(Dsisr::NOHPTE) => {
             if insert_real_mode(vcpu, access.slb, access.ea, kind) {
                 return Ok(Outcome::Populated);
             }
-            None
+            Behind::Nothing
         }
         Triage::Reflect(bits) => return Ok(reflect(vcpu, ea, bits, fetch)),
         // What backs the page may allow the access by now, and the entry only lag behind: one page of the host is many
@@ -106,7 +106,7 @@ fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Result<
                 if told && mmio::emulate(vcpu, partition, ea, mmio::VOLATILE) {
                     return Ok(Outcome::Emulated);
                 }
-                leave(vcpu, &access, cause, fetch, Some(escalation));
+                leave(vcpu, &access, cause, fetch, Behind::Bus(real));
                 return if told { Err(Unsaved) } else { Ok(Outcome::Escalated) };
             }
             let machine = RealMode::of(vcpu);
@@ -119,19 +119,19 @@ fn storage_fault(vcpu: &mut Vcpu, ea: u64, cause: Dsisr, fetch: bool) -> Result<
                 Resolved::Installed if populated => return Ok(Outcome::Populated),
                 Resolved::Installed => return Ok(Outcome::Resolved),
                 Resolved::Changed => return Ok(Outcome::Retried),
-                Resolved::Blocked(_) | Resolved::NoPage => Some(escalation),
+                Resolved::Blocked(_) | Resolved::NoPage => Behind::Entry(escalation),
             }
         }
     };
-    leave(vcpu, &access, cause, fetch, escalation);
+    leave(vcpu, &access, cause, fetch, behind);
     Ok(Outcome::Escalated)
 }
 
 /// Leaves a fault to who looks at it next.
 #[inline(always)]
-fn leave(vcpu: &mut Vcpu, access: &Access, cause: Dsisr, fetch: bool, escalation: Option<Escalation>) {
+fn leave(vcpu: &mut Vcpu, access: &Access, cause: Dsisr, fetch: bool, behind: Behind) {
     let (ea, slb_v) = (access.ea.0, access.slb.0);
-    vcpu.fault = StorageFault { ea, cause: cause.bits(), slb_v, fetch, escalation };
+    vcpu.fault = StorageFault { ea, cause: cause.bits(), slb_v, fetch, behind };
 }
 
 /// Does the vCPU run with translation on, for this kind of access?

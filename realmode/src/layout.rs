@@ -8,6 +8,7 @@ use core::sync::atomic::AtomicU64;
 pub use ::trace::ExitCode;
 use ::trace::Stats;
 use papr::xics::Icp;
+use power::GuestReal;
 use power::regs::Msr;
 
 use crate::partition::Partition;
@@ -100,13 +101,25 @@ pub struct StorageFault {
     pub slb_v: u64,
     /// Whether it was a fetch.
     pub fetch: bool,
-    /// What triage knows of the entry; `None` when no entry was found in a real-mode area.
-    pub escalation: Option<hpt::Escalation>,
+    /// What is known of what is behind it.
+    pub behind: Behind,
+}
+
+/// What real mode knows of what is behind a storage fault.
+#[derive(Clone, Copy)]
+pub enum Behind {
+    /// An address in a real-mode area that has no entry.
+    Nothing,
+    /// This entry.
+    Entry(hpt::Escalation),
+    /// An entry by which the guest means a bus: the load or store went to this address, where there is no memory.
+    Bus(GuestReal),
 }
 
 impl StorageFault {
     /// None yet.
-    pub const NONE: StorageFault = StorageFault { ea: 0, cause: 0, slb_v: 0, fetch: false, escalation: None };
+    pub const NONE: StorageFault =
+        StorageFault { ea: 0, cause: 0, slb_v: 0, fetch: false, behind: Behind::Nothing };
 }
 
 /// A virtual CPU: its registers while it does not run, and what the fast paths need while it does.

@@ -8,7 +8,7 @@ use power::regs::{Dsisr, Msr};
 use power::slb::SlbV;
 use power::{Ea, GuestReal, HpteR, PageSize};
 use realmode::inject_saved;
-use realmode::layout::{StorageFault, Vcpu};
+use realmode::layout::{Behind, StorageFault, Vcpu};
 use realmode::machine::VirtualMode;
 use realmode::mmio::is_inhibited;
 
@@ -38,9 +38,10 @@ pub fn access(regs: &Vcpu, ea: u64, slb: SlbV, kind: AccessKind) -> Access {
 
 /// Handles the fault that real mode has left in the vCPU.
 pub fn handle(guest: &mut Guest<'_>) -> After {
-    let result = match guest.regs.fault.escalation {
-        Some(escalation) => backed(guest, &escalation),
-        None => real_mode(guest),
+    let result = match guest.regs.fault.behind {
+        Behind::Bus(real) => mmio::emulate(guest, real),
+        Behind::Entry(escalation) => backed(guest, &escalation),
+        Behind::Nothing => real_mode(guest),
     };
     match result {
         Ok(()) => After::Continue,
