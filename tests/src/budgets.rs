@@ -81,6 +81,8 @@ const fn row(case: &'static str, row: &'static str, operation: &'static str) -> 
 /// cent more for what depends on where memory lies. When it becomes less, this is lowered too: a ratchet. With what each change may
 /// cost instead, costs would grow with the number of changes.
 const RATCHET: &str = "no budget: what was measured last";
+/// Less than 2 % over it is still under the budget.
+const BELOW: &str = "what was measured last: there and back, so the device's look at the queue comes earlier";
 /// The budget was set with an older kernel of Debian's that takes less. What is held is the ratio to what the same kernel takes without
 /// a hypervisor, in the same run, and what comes before the kernel (`start`).
 const OLDER_KERNEL: &str = "depends on Debian's current kernel; its ratio to no hypervisor at all is held";
@@ -108,7 +110,7 @@ pub const BUDGETS: &[Budget] = &[
     row(ONE, "decrementer", "decrementer interrupt").ratchet(7),
     row(ONE, "h_logical_ci_load", "H_LOGICAL_CI_LOAD").kvm(13_344, 12_468, 11_420).budget(400),
     row(ONE, "h_put_term_char", "H_PUT_TERM_CHAR, 0 bytes").kvm(13_561, 12_692, 11_620).budget(300),
-    row(ONE, "h_register_vpa", "H_REGISTER_VPA").ratchet(2170),
+    row(ONE, "h_register_vpa", "H_REGISTER_VPA").ratchet(1504),
     row(ONE, "h_set_mode", "H_SET_MODE").ratchet(920),
     row(ONE, "full_exit", "full exit and entry: H_GET_CPU_CHARACTERISTICS").ratchet(797),
     row(ONE, "full_exit_fp", "the same, with floating point used after each").ratchet(797),
@@ -128,12 +130,12 @@ pub const BUDGETS: &[Budget] = &[
     row(ONE, "mmio_store", "store to where nothing is").kvm(14_337, 14_458, 13_441).budget(1200),
     row(ONE, "snapshot", "snapshot, 64 pages stored to before").ratchet(1_544_000),
     row(ONE, "revert", "back to the snapshot, 64 pages stored to since").ratchet(129_000),
-    row(DEVICES, "device_load", "load from a register of a virtio device").ratchet(2314),
-    row(DEVICES, "device_store", "store to one").ratchet(2175),
-    row(DEVICES, "notify", "notification of a queue with nothing in it, and back").ratchet(3068),
-    row(DEVICES, "disk_read_4k", "read of 4 KiB from a virtio disk in memory").ratchet(11_304),
-    row(NETWORK, "frame", "frame of 1514 bytes from one network card to another").ratchet(22_250),
-    row(NETWORK, "frame_of_32", "the same, of 32 with one notification").ratchet(12_700),
+    row(DEVICES, "device_load", "load from a register of a virtio device").ratchet(2175),
+    row(DEVICES, "device_store", "store to one").ratchet(2024),
+    row(DEVICES, "notify", "notification of a queue with nothing in it, and back").budget(2500).ceiling(2428, BELOW),
+    row(DEVICES, "disk_read_4k", "read of 4 KiB from a virtio disk in memory").ratchet(8066),
+    row(NETWORK, "frame", "frame of 1514 bytes from one network card to another").ratchet(16_751),
+    row(NETWORK, "frame_of_32", "the same, of 32 with one notification").ratchet(9636),
     row(MANY, "first_touch_16m", "first touch of a 16M page, zeroing included").ratchet(161_000),
     row(MANY, "h_protect_global", "H_PROTECT, partition on four CPUs").ratchet(212),
     row(MANY, "h_remove_global", "H_REMOVE, partition on four CPUs").ratchet(260),
