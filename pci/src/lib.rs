@@ -23,7 +23,7 @@ mod tests;
 pub use bar::{Bar, assign, bars};
 pub use line::line;
 pub use message::Messages;
-pub use place::{MIN_PLACE, Place, Space};
+pub use place::{MIN_PLACE, Place, Space, fitting};
 pub use reset::{Kept, Reset, Resetting};
 
 use core::fmt;

@@ -68,3 +68,19 @@ impl Space {
         Some(Place { segment, segments: (end - start) / self.segment, addresses })
     }
 }
+
+/// Where ranges of memory can be, of those places that somebody wants for them (first address, bytes): each that begins at a multiple of
+/// [`MIN_PLACE`], and has nothing in common with one before it.
+pub fn fitting(wanted: impl Iterator<Item = Option<(u64, u64)>>) -> Vec<Option<u64>> {
+    let mut taken: Vec<(u64, u64)> = Vec::new();
+    let mut fits = |(first, bytes): &(u64, u64)| {
+        let Some(end) = first.checked_add((*bytes).max(MIN_PLACE)) else { return false };
+        let free = taken.iter().all(|(start, behind)| end <= *start || behind <= first);
+        let fits = free && first.is_multiple_of(MIN_PLACE);
+        if fits {
+            taken.push((*first, end));
+        }
+        fits
+    };
+    wanted.map(|place| place.filter(&mut fits).map(|(first, _)| first)).collect()
+}

@@ -177,6 +177,21 @@ fn places_are_aligned_and_nobody_elses() {
 }
 
 #[test]
+fn ranges_are_where_they_fit() {
+    const K: u64 = 1 << 10;
+    let fit = |wanted: &[(u64, u64)]| fitting(wanted.iter().map(|place| Some(*place)));
+    assert_eq!(fit(&[(128 * K, 64 * K), (64 * K, 64 * K)]), [Some(128 * K), Some(64 * K)], "side by side");
+    // A page is one range's.
+    assert_eq!(fit(&[(128 * K, 4 * K), (144 * K, 16 * K)]), [Some(128 * K), None]);
+    assert_eq!(fit(&[(64 * K, 128 * K), (128 * K, 4 * K)]), [Some(64 * K), None]);
+    assert_eq!(fit(&[(128 * K, 4 * K), (64 * K, 128 * K)]), [Some(128 * K), None]);
+    // Who does not fit is in nobody's way.
+    assert_eq!(fit(&[(32 * K, 128 * K), (64 * K, 4 * K)]), [None, Some(64 * K)]);
+    assert_eq!(fit(&[(u64::MAX - 64 * K + 1, 64 * K)]), [None]);
+    assert_eq!(fitting([None, Some((0, 4)), None].into_iter()), [None, Some(0), None]);
+}
+
+#[test]
 fn resets_are_found() {
     let bus = Bus::with(EDU, &[]);
     assert_eq!(Reset::find(&bus, EDU), Ok((None, None)));

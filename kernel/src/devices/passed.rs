@@ -13,8 +13,8 @@ use phb::{
 use power::Lpid;
 
 use crate::host_interrupts::Handler;
+use crate::partitions;
 use crate::pci::{Device, Line};
-use crate::{log, partitions};
 
 /// What is in a capability behind its ID and link: message control; of MSI address, its upper half, and data follow.
 const CONTROL: u16 = 2;
@@ -99,7 +99,7 @@ impl Passed {
             }
         });
         if let Err(error) = self.device.program(vector, handler) {
-            log!("device {}: {error}", self.device.address);
+            self.device.say(&error);
         }
     }
 
@@ -124,7 +124,7 @@ impl Passed {
         let done = self.device.switch(active, lets);
         let done = done.and_then(|()| self.device.switch_messages(on, masked));
         if let Err(error) = done {
-            log!("device {}: {error}", self.device.address);
+            self.device.say(&error);
         }
         if let Some(line) = self.device.line().filter(|_| lets && !self.lets_line) {
             // Whatever it has said before.

@@ -4,8 +4,9 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::Display;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bundle::PciAddress;
 use pci::{Active, Bar, Config, Kept, Messages, Place, Reset, Space};
@@ -25,6 +26,8 @@ use crate::{log, mmu, opal};
 /// The most interrupts of a function that are used.
 const MOST_VECTORS: u16 = 16;
 
+/// The most lines about a function between one start and the next.
+const MOST_LINES: u32 = 16;
 /// Words of the header of configuration space.
 const HEADER_WORDS: usize = 16;
 
@@ -45,6 +48,8 @@ pub struct Device {
     pub(super) alone: bool,
     /// Its host bridge has stopped it, and that has been told.
     pub(super) stopped: AtomicBool,
+    /// How much has been said about it since its last start.
+    said: AtomicU32,
     /// What a reset forgets, and its user expects.
     kept: Kept,
     messages: Option<Messages>,
@@ -103,6 +108,7 @@ impl Device {
             underway: Lock::new(Rank::Host, None),
             alone: true,
             stopped: AtomicBool::new(false),
+            said: AtomicU32::new(0),
             kept,
             messages,
             line: found.line.filter(|_| !own).map(Line::new),
@@ -140,8 +146,16 @@ impl Device {
         ranges.map(move |(bar, address)| (bar.index, host.to_real(*address), bar.bytes))
     }
 
+    /// A line about it, of the first few from each start on: its guest may bring them about.
+    pub fn say(&self, what: &dyn Display) {
+        if self.said.fetch_add(1, Ordering::Relaxed) < MOST_LINES {
+            log!("device {}: {what}", self.address);
+        }
+    }
+
     /// Lets it take part. It is not being reset.
     pub fn enable(&'static self, to: Active) -> Result<(), pci::Error> {
+        self.said.store(0, Ordering::Relaxed);
         self.used.store(true, Ordering::Relaxed);
         self.stale.store(true, Ordering::Relaxed);
         self.restore()?;

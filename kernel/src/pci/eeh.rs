@@ -8,7 +8,6 @@ use realmode::instructions::timebase;
 
 use super::reset::Way;
 use super::{DEVICES, Device};
-use crate::log;
 use crate::opal::Thaw;
 use crate::partition::TIMEBASE_HZ;
 
@@ -42,7 +41,7 @@ impl Device {
                 Stopped::For(_) => "is not to be had for a while",
                 Stopped::ForGood => "is lost: its host bridge is out of order",
             };
-            log!("device {}: it {what}", self.address);
+            self.say(&format_args!("it {what}"));
         }
         stopped
     }
@@ -68,7 +67,7 @@ impl Device {
         match self.begin_reset() {
             Ok(()) => true,
             Err(error) => {
-                log!("device {}: {error}", self.address);
+                self.say(&error);
                 false
             }
         }

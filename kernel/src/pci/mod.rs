@@ -22,7 +22,6 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Display;
-use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use bundle::{MANIFEST, Manifest};
@@ -161,19 +160,19 @@ impl Claim {
 
     /// Where the ranges of the devices' memory are to be: each by its address in the host. `None`: nowhere, or where it cannot be.
     pub fn wanted(&self, places: &[(usize, usize, u64)]) -> Vec<(HostReal, Option<GuestReal>)> {
-        let mut wanted: Vec<(HostReal, Option<GuestReal>)> = Vec::new();
-        let mut taken: Vec<Range<u64>> = Vec::new();
+        let mut ranges = Vec::new();
         for (n, device) in self.devices.iter().enumerate() {
             for (index, host, bytes) in device.ranges() {
                 let place = places.iter().find(|place| place.0 == n && place.1 == usize::from(index));
-                let to = place.map(|(_, _, real)| *real..*real + bytes.max(MIN_PLACE));
-                let free = |to: &Range<u64>| taken.iter().all(|t| to.end <= t.start || t.end <= to.start);
-                let to = to.filter(|to| to.start.is_multiple_of(MIN_PLACE) && free(to));
-                wanted.push((host, to.as_ref().map(|to| GuestReal(to.start))));
-                taken.extend(to);
+                ranges.push((host, place.map(|(_, _, real)| (*real, bytes))));
             }
         }
-        wanted
+        let fitting = pci::fitting(ranges.iter().map(|(_, place)| *place));
+        ranges
+            .iter()
+            .map(|(host, _)| *host)
+            .zip(fitting.into_iter().map(|real| real.map(GuestReal)))
+            .collect()
     }
 
     /// Has the partition any?

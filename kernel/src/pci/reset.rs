@@ -15,7 +15,6 @@ use realmode::instructions::timebase;
 use super::host::Found;
 use super::{Claim, Device};
 use crate::console::TICKS_PER_MICRO;
-use crate::log;
 
 /// How what a user leaves in a device is made to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,7 +95,7 @@ impl Device {
                 return false;
             }
             Ok(None) => self.stale.store(false, Ordering::Relaxed),
-            Err(error) => log!("device {}: its reset fails: {error}", self.address),
+            Err(error) => self.say(&format_args!("its reset fails: {error}")),
         }
         *underway = None;
         true
