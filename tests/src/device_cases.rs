@@ -102,6 +102,24 @@ const RESET_SWITCH: &[&str] = &[
     "xio3130-downstream,bus=up,id=first,chassis=5,slot=1",
     "qemu-xhci,bus=first",
 ];
+/// Two functions of one device, both of one partition: they are reset together.
+const TOGETHER: &str = "\
+[[partition]]
+name = \"guest\"
+memory = \"64M\"
+kernel = \"edu\"
+cmdline = \"together\"
+[[partition.device]]
+pci = \"0000:03:00.0\"
+[[partition.device]]
+pci = \"0000:03:00.1\"
+";
+const TOGETHER_SWITCH: &[&str] = &[
+    "x3130-upstream,bus=pcie.0,id=up",
+    "xio3130-downstream,bus=up,id=first,chassis=5,slot=1",
+    "qemu-xhci,bus=first,addr=0.0,multifunction=on",
+    "qemu-xhci,bus=first,addr=0.1",
+];
 /// Two functions of one device, of which nobody is given the second one: but it is the hypervisor's.
 const SHARED: &[&str] = &[
     "edu,bus=pcie.0,addr=0.0,multifunction=on",
@@ -309,6 +327,11 @@ pub fn cases() -> Vec<Case> {
             judge: twice,
             machines: &[Machine::PowerNv8, Machine::PowerNv10],
             ..case("device-reset-bus", BEHIND_SWITCH, RESET, RESET_SWITCH)
+        },
+        Case {
+            judge: twice,
+            machines: &[Machine::PowerNv9],
+            ..case("device-reset-together", TOGETHER, RESET, TOGETHER_SWITCH)
         },
         Case {
             judge: left,

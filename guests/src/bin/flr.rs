@@ -89,27 +89,45 @@ fn recover(t: &mut Report, device: &Device, version: u64, expected: u32, configu
     t.equal("no-log", call("ibm,slot-error-detail", endpoint, &[0, 0, 0, 0, 1], &mut []), 1);
 }
 
+/// What one of them finds, and leaves.
+fn one(t: &mut Report, device: &Device, ea: u64, again: bool) {
+    let Some(known) = KNOWN.iter().find(|known| known.ids == device.ids) else {
+        return t.is_true("ids", false);
+    };
+    let (version, configuration) = (ea + known.version.0, ea + known.configuration.0);
+    t.same("less-than-a-page", device.bytes, 16 << 10);
+    t.same("page-of-its-own", device.base & 0xffff, 0);
+    SEGMENT.enter(ea, device.base, K64, DEVICE).expect("the device");
+    t.equal("version", load(version), Some(known.version.1));
+    t.equal("configuration", load(configuration), Some(0));
+    t.is_true("store", store(configuration, known.configuration.1));
+    t.equal("configured", load(configuration), Some(known.configuration.1));
+    if again && platform::says("recover") {
+        recover(t, device, version, known.version.1, configuration);
+    }
+    if platform::says("together") {
+        // It would be the other's reset, too.
+        let [high, low] = device.bridge.cells();
+        let asked = [device.slot << 11, high, low, 1];
+        t.same("not-offered", rtas::call("ibm,set-eeh-option", &asked, &mut []) as u64, -3i64 as u64);
+        t.same("not-reset", rtas::call("ibm,set-slot-reset", &asked, &mut []) as u64, -3i64 as u64);
+    }
+}
+
 fn run(t: &mut Report) {
     let mut time = [0; 7];
     rtas::call("get-time-of-day", &[], &mut time);
     let again = time[0] == 2042;
     println!("@ boot {}", if again { "second" } else { "first" });
     space::standard();
-    let Some(device) = devices().next() else { return t.is_true("device", false) };
-    SEGMENT.install(FREE_SLOT);
-    let Some(known) = KNOWN.iter().find(|known| known.ids == device.ids) else {
-        return t.is_true("ids", false);
+    let all: [Option<Device>; 2] = {
+        let mut devices = devices();
+        [devices.next(), devices.next()]
     };
-    let (version, configuration) = (EA + known.version.0, EA + known.configuration.0);
-    t.same("less-than-a-page", device.bytes, 16 << 10);
-    t.same("page-of-its-own", device.base & 0xffff, 0);
-    SEGMENT.enter(EA, device.base, K64, DEVICE).expect("the device");
-    t.equal("version", load(version), Some(known.version.1));
-    t.equal("configuration", load(configuration), Some(0));
-    t.is_true("store", store(configuration, known.configuration.1));
-    t.equal("configured", load(configuration), Some(known.configuration.1));
-    if again && platform::says("recover") {
-        recover(t, &device, version, known.version.1, configuration);
+    t.is_true("device", all[0].is_some());
+    SEGMENT.install(FREE_SLOT);
+    for (device, n) in all.iter().flatten().zip(0..) {
+        one(t, device, EA + n * 0x1_0000, again);
     }
     if !again {
         rtas::call("set-time-of-day", &[2042, 1, 1, 0, 0, 0, 0], &mut []);
