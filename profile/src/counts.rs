@@ -99,6 +99,8 @@ pub struct Way {
     pub executed: BTreeMap<u32, u64>,
     /// How often each function was entered, called or branched to from another one; in the order of the first time.
     pub calls: Vec<(u32, u64)>,
+    /// For each of them, the instructions from the hypervisor's first one to the function's, of all its entries together.
+    pub before: BTreeMap<u32, u64>,
 }
 
 impl Way {
@@ -108,7 +110,9 @@ impl Way {
         for (&at, &count) in &other.executed {
             *self.executed.entry(at).or_default() += count;
         }
-        other.calls.iter().for_each(|&(function, times)| self.enter(function, times));
+        for &(function, times) in &other.calls {
+            self.enter(function, times, other.before.get(&function).copied().unwrap_or(0));
+        }
     }
 
     /// All instructions.
@@ -116,8 +120,9 @@ impl Way {
         self.executed.values().sum()
     }
 
-    /// Counts entries of a function.
-    pub(crate) fn enter(&mut self, function: u32, times: u64) {
+    /// Counts entries of a function, with so many instructions before them.
+    pub(crate) fn enter(&mut self, function: u32, times: u64, before: u64) {
+        *self.before.entry(function).or_default() += before;
         match self.calls.iter_mut().find(|(known, _)| *known == function) {
             Some((_, calls)) => *calls += times,
             None => self.calls.push((function, times)),
@@ -260,7 +265,12 @@ pub(crate) mod tests {
         counts.sections[0].outside[1] = Outside { firmware: 1, privileged: 20, problem: 3, faulted: 4 };
         counts.sections[0].ways.insert(
             Entry::Call(8),
-            Way { arrivals: 2, executed: [(5, 2), (6, 4)].into(), calls: [(7, 2)].into() },
+            Way {
+                arrivals: 2,
+                executed: [(5, 2), (6, 4)].into(),
+                calls: [(7, 2)].into(),
+                before: [(7, 2)].into(),
+            },
         );
         counts.nodes.push(Node { parent: 1, frame: Frame::Guest, own: 19 });
         let entry = Frame::Entry(Entry::Call(8));
@@ -280,7 +290,8 @@ pub(crate) mod tests {
         other.nodes[5].parent = 4;
         sum.add(&other);
         assert_eq!(sum.sections[0].outside[1].guests(), 38);
-        assert_eq!(sum.sections[0].ways[&Entry::Call(8)].executed[&6], 8);
+        let way = &sum.sections[0].ways[&Entry::Call(8)];
+        assert_eq!((way.executed[&6], way.before[&7]), (8, 4));
         assert_eq!(sum.nodes.len(), 6);
         assert_eq!(sum.nodes[4], Node { parent: 3, frame: Frame::Function(7), own: 12 });
         assert_eq!(sum.nodes[5], Node { parent: 0, frame: Frame::Function(1), own: 1 });

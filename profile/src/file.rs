@@ -4,7 +4,7 @@ use crate::counts::{Counts, Entry, Frame, Node, Outside, Phase, Section};
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-const HEAD: &str = "partita-profile 1";
+const HEAD: &str = "partita-profile 2";
 
 impl Counts {
     /// Writes the file.
@@ -23,7 +23,8 @@ impl Counts {
                     let _ = writeln!(out, "count {at} {count}");
                 }
                 for (function, calls) in &way.calls {
-                    let _ = writeln!(out, "calls {function} {calls}");
+                    let before = way.before.get(function).copied().unwrap_or(0);
+                    let _ = writeln!(out, "calls {function} {calls} {before}");
                 }
             }
         }
@@ -78,7 +79,7 @@ impl Counts {
                         let (what, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
                         let way = counts.sections.last_mut()?.ways.get_mut(&entry?)?;
                         if word == "calls" {
-                            way.enter(what, count);
+                            way.enter(what, count, fields.next()?.parse().ok()?);
                         } else {
                             way.executed.insert(what, count);
                         }

@@ -8,7 +8,7 @@
 
 use crate::counts::{Counts, Entry, Frame, Node, Outside, Phase, Section, Way};
 use crate::image::{Flow, Image};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What the machine is asked, now and then.
 pub trait Probe {
@@ -37,6 +37,8 @@ pub struct Cpu {
     outside: [Outside; 2],
     ways: Vec<Tally>,
     way: usize,
+    /// Instructions since the hypervisor was entered that way.
+    since: u64,
     nodes: Vec<Node>,
     children: HashMap<(u32, Frame), u32>,
 }
@@ -47,16 +49,25 @@ struct Tally {
     arrivals: u64,
     executed: Vec<u64>,
     calls: HashMap<u32, u64>,
+    before: BTreeMap<u32, u64>,
     /// The functions of `calls`, in the order of their first call.
     order: Vec<u32>,
 }
 
 impl Tally {
     fn new(entry: Entry, image: &Image) -> Self {
-        Self { entry, arrivals: 0, executed: vec![0; image.len()], calls: HashMap::new(), order: Vec::new() }
+        Self {
+            entry,
+            arrivals: 0,
+            executed: vec![0; image.len()],
+            calls: HashMap::new(),
+            before: BTreeMap::new(),
+            order: Vec::new(),
+        }
     }
 
-    fn enter(&mut self, function: u32) {
+    fn enter(&mut self, function: u32, before: u64) {
+        *self.before.entry(function).or_default() += before;
         let calls = self.calls.entry(function).or_insert_with(|| {
             self.order.push(function);
             0
@@ -69,6 +80,7 @@ impl Tally {
             arrivals: self.arrivals,
             executed: (0..).zip(self.executed).filter(|&(_, count)| count != 0).collect(),
             calls: self.order.into_iter().map(|function| (function, self.calls[&function])).collect(),
+            before: self.before,
         }
     }
 }
@@ -95,6 +107,7 @@ impl Cpu {
             outside: [Outside::default(); 2],
             ways: vec![Tally::new(Entry::Boot, image)],
             way: 0,
+            since: 0,
             nodes: Counts::default().nodes,
             children: HashMap::new(),
         }
@@ -113,6 +126,7 @@ impl Cpu {
         if let Some(count) = self.ways[self.way].executed.get_mut(at as usize) {
             *count += 1;
         }
+        self.since += 1;
         let node = self.top();
         self.nodes[node as usize].own += 1;
     }
@@ -154,7 +168,7 @@ impl Cpu {
         }
         let node = self.child(self.top(), frame);
         if let Frame::Function(function) = frame {
-            self.ways[self.way].enter(function);
+            self.ways[self.way].enter(function, self.since);
         }
         self.stack.push(Level { node, frame, back });
     }
@@ -219,6 +233,7 @@ impl Cpu {
             self.way = self.way_of(entry, image);
             entry = self.ways[self.way].entry;
             self.ways[self.way].arrivals += 1;
+            self.since = 0;
         } else if let Some(previous) = previous
             && undone
         {
@@ -226,6 +241,7 @@ impl Cpu {
                 // Unless a section of another CPU's has ended just in between.
                 *count = count.saturating_sub(1);
             }
+            self.since -= 1;
             let node = self.top();
             self.nodes[node as usize].own -= 1;
         }
@@ -382,6 +398,7 @@ mod tests {
         let enter = &counts.sections[0].ways[&Entry::Call(8)];
         assert_eq!((enter.arrivals, enter.instructions()), (2, 12));
         assert_eq!(enter.calls, [(0, 2), (3, 2)]);
+        assert_eq!(enter.before, [(0, 0), (3, 4)].into(), "two before `handler`, each time");
         assert_eq!(counts.sections[0].ways[&Entry::Boot].instructions(), 4);
         assert_eq!((counts.sections[0].outside[0].firmware, counts.sections[0].outside[1].guests()), (7, 35));
     }

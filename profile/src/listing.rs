@@ -35,9 +35,15 @@ pub fn listing(
         // Of a single way into the hypervisor, what each arrival costs is of interest; otherwise, each call.
         let whole = if selection.entry.is_some() { sum.arrivals } else { calls };
         let total = executed.iter().map(|(_, count)| count).sum();
+        let before = match sum.before.get(&function) {
+            Some(&before) if selection.entry.is_some() && calls != 0 => {
+                format!(", {:.1} after the arrival", before as f64 / calls as f64)
+            }
+            _ => String::new(),
+        };
         let (total, calls) = (grouped_digits(total), grouped_digits(calls));
         // Writing to a String does not fail.
-        let _ = writeln!(out, "{name}: {total} instructions, entered {calls} times");
+        let _ = writeln!(out, "{name}: {total} instructions, entered {calls} times{before}");
         let mut before = Vec::new();
         for (at, count) in executed {
             let places = lines.places(at);
@@ -101,17 +107,22 @@ mod tests {
     fn functions_in_the_order_of_their_first_call() {
         let image = Image::of(&[1, 2, 3, 4], &[("a", 0), ("b", 2)]);
         let mut counts = Counts::default();
-        let way = Way { arrivals: 2, executed: [(0, 2), (2, 3), (3, 2)].into(), calls: vec![(1, 3), (0, 2)] };
+        let way = Way {
+            arrivals: 2,
+            executed: [(0, 2), (2, 3), (3, 2)].into(),
+            calls: vec![(1, 3), (0, 2)],
+            before: [(1, 9), (0, 1)].into(),
+        };
         counts.sections[0].ways.insert(Entry::Call(8), way);
         let selection = Selection { entry: Some(Entry::Call(8)), ..Selection::default() };
         let lines = Lines::none();
         let text = listing(&counts, &image, &lines, selection, |_| true).unwrap();
         assert_eq!(
             text,
-            "b: 5 instructions, entered 3 times\n\
+            "b: 5 instructions, entered 3 times, 3.0 after the arrival\n\
              \x20           3     1.50  c000000000000008  .long 0x00000003\n\
              \x20           2     1.00  c00000000000000c  .long 0x00000004\n\n\
-             a: 2 instructions, entered 2 times\n\
+             a: 2 instructions, entered 2 times, 0.5 after the arrival\n\
              \x20           2     1.00  c000000000000000  .long 0x00000001\n\n"
         );
         assert!(listing(&counts, &image, &lines, selection, |name| name == "c").is_none());

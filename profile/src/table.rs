@@ -174,6 +174,7 @@ mod tests {
             arrivals,
             executed: executed.iter().copied().collect(),
             calls: calls.to_vec(),
+            ..Way::default()
         };
         counts.sections[0].ways.insert(Entry::Boot, way(0, &[(0, 3), (1, 3)], &[(0, 1)]));
         counts.sections[0].ways.insert(Entry::Call(8), way(2, &[(2, 2), (3, 2), (5, 8)], &[(1, 2), (2, 2)]));

@@ -147,6 +147,7 @@ unsafe fn copy_data(from: *const u8, to: *mut u8, bytes: usize) {
 ///
 /// # Safety
 /// Both are valid for so many bytes.
+#[inline(never)] // a profile shows by it when a device reads its queue
 unsafe fn load_all(from: *const u8, to: *mut u8, bytes: usize) {
     if bytes > DATA {
         // SAFETY: the caller's.
