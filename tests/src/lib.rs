@@ -252,7 +252,8 @@ pub struct Case {
     pub smp: (u32, u32),
     /// The host's memory, in MiB.
     pub host_memory: u64,
-    /// The host's devices: what QEMU's `-device` is told of each. Such cases are not for the oracle.
+    /// The host's devices: what QEMU's `-device` is told of each. Such cases are not for the oracle. A network card can have QEMU's own
+    /// network as `netdev=user`, with the page as for `net`.
     pub devices: &'static [&'static str],
     /// Bytes of an empty file that one of them can have as QEMU's drive `file`; none if 0.
     pub drive: u64,
@@ -338,6 +339,11 @@ impl Case {
     /// The host has disks or a network card, and with them a source of random numbers.
     pub fn has_own_devices(&self) -> bool {
         self.net || !self.disks.is_empty()
+    }
+
+    /// One of its devices is on a network of QEMU's.
+    pub fn has_user_network(&self) -> bool {
+        self.devices.iter().any(|device| device.contains("netdev=user"))
     }
 
     #[cfg(test)]

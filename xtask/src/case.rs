@@ -43,7 +43,7 @@ impl Things {
             newer_linux: PathBuf::new(),
             port: 0,
         };
-        if runs.iter().any(|run| run.case.net) {
+        if runs.iter().any(|run| run.case.net || run.case.has_user_network()) {
             things.port = page::serve()?;
         }
         if runs.iter().any(|run| run.case.selftest.is_some()) {
@@ -338,6 +338,9 @@ impl Run {
         }
         if case.has_own_devices() {
             command.args(devices::arguments(&options));
+        }
+        if case.has_user_network() {
+            command.args(["-netdev", "user,id=user"]);
         }
         for device in case.devices {
             command.args(["-device", device]);
