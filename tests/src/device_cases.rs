@@ -287,7 +287,7 @@ fn error(t: &Transcript) -> Result<(), String> {
     all_ended_well(t, 1)
 }
 
-/// A partition with a device is neither copied nor kept. The same table defined again would have a device that a partition has; when that
+/// A partition with a device is neither copied nor kept, and who looks at its memory is told what he does not see. The same table defined again would have a device that a partition has; when that
 /// one is undefined, it gets it.
 fn taken(t: &Transcript) -> Result<(), String> {
     const REFUSED: &str = "guest has a device that reaches its memory: that can neither be copied nor kept";
@@ -296,6 +296,8 @@ fn taken(t: &Transcript) -> Result<(), String> {
         &[
             REFUSED,
             REFUSED,
+            "guest has a device that reaches its memory: what that writes is not seen",
+            "0x100000+0x10000 is watched; watches: 1; what its devices do there is not seen",
             "device 0000:01:00.0: another partition has it",
             "running, line",
             "@ check identification ok",
@@ -383,7 +385,7 @@ pub fn cases() -> Vec<Case> {
             script: vec![
                 Step {
                     expect: "partita> ",
-                    send: "start guest\nclone guest copy\nsnapshot guest\nstop guest\n",
+                    send: "start guest\nclone guest copy\nsnapshot guest\ndirty guest\nwatch guest 0x100000+64K ro\nstop guest\n",
                 },
                 Step {
                     expect: "guest stopped",

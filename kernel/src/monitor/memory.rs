@@ -1,6 +1,7 @@
 //! `memory`, `merge` and `dirty`: where the host's memory has gone, and how a partition's is backed.
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -163,6 +164,12 @@ const RANGES: usize = 64;
 /// Which pages a partition has written since the last reset, or its definition.
 pub fn dirty(partition: &Arc<Partition>, reset: bool, json: bool) -> Result<(), String> {
     let life = life::undisturbed(partition)?;
+    if !partition.devices.is_empty() {
+        return Err(format!(
+            "{} has a device that reaches its memory: what that writes is not seen",
+            partition.name
+        ));
+    }
     let unit = 1u64 << partition.core().slots.unit_shift();
     // Only so many: what a guest does is not to fill the hypervisor's memory.
     let mut ranges: Vec<(u64, u64)> = Vec::with_capacity(RANGES);

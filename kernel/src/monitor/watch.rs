@@ -34,8 +34,11 @@ pub fn watch(partition: &Arc<Partition>, order: Option<Watch>, json: bool) -> Re
     drop(life);
     let (done, watches) = (done?, partition.watches.summaries().len());
     let name = &partition.name;
-    let record = named(name).field("watches", Value::Number(watches as u64));
-    say(json, record, format_args!("{name}: {done}; watches: {watches}"));
+    let seen = partition.devices.is_empty();
+    let record =
+        named(name).field("watches", Value::Number(watches as u64)).field("sees_dma", Value::Flag(seen));
+    let unseen = if seen || watches == 0 { "" } else { "; what its devices do there is not seen" };
+    say(json, record, format_args!("{name}: {done}; watches: {watches}{unseen}"));
     Ok(())
 }
 
