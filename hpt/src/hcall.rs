@@ -51,7 +51,6 @@ mod bulk {
     pub const END: u64 = 3 << 62;
     pub const NOT_FOUND: u64 = 1 << 60;
     pub const PARAMETER: u64 = 2 << 60;
-    pub const HARDWARE: u64 = 3 << 60;
     pub const RC_SHIFT: u32 = 51;
     pub const CONDITIONS: u64 = 3 << 56;
     const IF_ANDCOND: u64 = REQUEST | 1 << 56;
@@ -71,11 +70,6 @@ mod bulk {
             IF_AVPN => Some(super::f::AVPN),
             _ => None,
         }
-    }
-
-    /// What was asked, of an answer.
-    pub const fn request(word: u64) -> u64 {
-        REQUEST | word & (CONDITIONS | INDEX)
     }
 
     /// The answer, without a code and R and C.
@@ -146,12 +140,30 @@ impl<'a> GuestMmu<'a> {
         Ok((guest_v_in_use(v), self.finish_remove::<PLAIN>(&entry, raw_v)?))
     }
 
-    /// H_BULK_REMOVE (PAPR 14.5.4.1.8): up to four H_REMOVEs, whose specifiers are answered in place; `Parameter` and `Hardware` are answers
-    /// too, with the specifiers before the bad one done.
+    /// H_BULK_REMOVE (PAPR 14.5.4.1.8): up to four H_REMOVEs, whose specifiers are answered in place; `Parameter` is an answer too, with the
+    /// specifiers before the bad one done. After `TooHard`, some of them may be: [`GuestMmu::bulk_remove_again`] does the others.
     ///
     /// All invalidations are waited for together, so several entries are locked at a time: only by trying. What the short way of H_REMOVE
     /// would not do is left until none is.
     pub fn bulk_remove<M: Machine>(
+        &self,
+        m: &M,
+        specifiers: &mut [u64; 2 * BULK_MAX],
+    ) -> Result<(), HptError> {
+        self.bulk::<M, false>(m, specifiers)
+    }
+
+    /// Goes on with what was too hard: an answer stays as it is.
+    pub fn bulk_remove_again<M: Machine>(
+        &self,
+        m: &M,
+        specifiers: &mut [u64; 2 * BULK_MAX],
+    ) -> Result<(), HptError> {
+        self.bulk::<M, true>(m, specifiers)
+    }
+
+    #[inline(always)]
+    fn bulk<M: Machine, const AGAIN: bool>(
         &self,
         m: &M,
         specifiers: &mut [u64; 2 * BULK_MAX],
@@ -165,6 +177,9 @@ impl<'a> GuestMmu<'a> {
         let (mut valid, mut hard, mut end, mut bad) = (false, 0, BULK_MAX, false);
         for (at, ([word, avpn], place)) in specifiers.iter_mut().zip(&mut locked).enumerate() {
             let Some(flags) = bulk::flags(*word) else {
+                if AGAIN && *word & bulk::TYPE == bulk::RESPONSE {
+                    continue;
+                }
                 (end, bad) = (at, *word & bulk::TYPE != bulk::END);
                 break;
             };
@@ -187,14 +202,10 @@ impl<'a> GuestMmu<'a> {
         if valid {
             m.tlb_sync();
         }
-        let mut removed = false;
         for (at, ([word, _], place)) in specifiers.iter_mut().zip(&locked).enumerate() {
             let Some((entry, raw_v)) = place else { continue };
             match self.finish_remove::<true>(entry, *raw_v) {
-                Ok(r) => {
-                    removed = true;
-                    *word = bulk::answer(*word) | (r.0 & RC) << bulk::RC_SHIFT;
-                }
+                Ok(r) => *word = bulk::answer(*word) | (r.0 & RC) << bulk::RC_SHIFT,
                 Err(_) => hard |= 1 << at,
             }
         }
@@ -202,7 +213,7 @@ impl<'a> GuestMmu<'a> {
             return Ok(());
         }
         let (asked, others) = specifiers.split_at_mut_checked(end).unwrap_or_default();
-        self.bulk_rest(m, asked, hard, removed)?;
+        self.bulk_rest(m, asked, hard)?;
         let Some([word, _]) = others.first_mut().filter(|_| bad) else { return Ok(()) };
         *word = bulk::answer(*word) | bulk::PARAMETER;
         Err(HptError::Parameter)
@@ -211,32 +222,19 @@ impl<'a> GuestMmu<'a> {
     /// Removes those entries one by one that H_BULK_REMOVE has left: a bit in `hard` for each.
     #[cold]
     #[inline(never)]
-    fn bulk_rest<M: Machine>(
-        &self,
-        m: &M,
-        specifiers: &mut [[u64; 2]],
-        hard: u32,
-        mut removed: bool,
-    ) -> Result<(), HptError> {
+    fn bulk_rest<M: Machine>(&self, m: &M, specifiers: &mut [[u64; 2]], hard: u32) -> Result<(), HptError> {
         let mut result = Ok(());
         for (_, [word, avpn]) in specifiers.iter_mut().enumerate().filter(|(at, _)| hard & 1 << at != 0) {
             let flags = bulk::flags(*word).unwrap_or(0);
             let code = match self.remove_with::<M, false>(m, flags, bulk::index(*word), *avpn) {
-                Ok((_, r)) => {
-                    removed = true;
-                    (r.0 & RC) << bulk::RC_SHIFT
-                }
+                Ok((_, r)) => (r.0 & RC) << bulk::RC_SHIFT,
                 Err(HptError::NotFound) => bulk::NOT_FOUND,
                 Err(_) => {
-                    result = Err(HptError::Hardware);
-                    bulk::HARDWARE
+                    result = Err(HptError::TooHard);
+                    continue;
                 }
             };
             *word = bulk::answer(*word) | code;
-        }
-        if result.is_err() && !removed {
-            specifiers.iter_mut().for_each(|[word, _]| *word = bulk::request(*word));
-            return Err(HptError::TooHard);
         }
         result
     }

@@ -3,7 +3,8 @@
 //!
 //! Contract of everything reachable from [`hcalls`] and [`interrupts`]: validate; point of no return; mutate. No panic,
 //! no allocation, no formatting, no unbounded loop, no lock that virtual mode holds with interrupts on. What cannot be
-//! done under that rule answers `TooHard` before the point of no return, and virtual mode does it in full.
+//! done under that rule answers `TooHard` before the point of no return, and virtual mode does it in full; of several removals those
+//! that are left.
 //!
 //! Imports go one way: this crate knows nothing of the kernel. It returns values.
 #![no_std]

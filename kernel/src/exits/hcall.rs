@@ -128,7 +128,8 @@ fn pages(guest: &mut Guest<'_>, call: Hcall, a: [u64; 8]) -> Outcome {
             Hcall::READ => mmu.read(index).map(|(v, r)| regs.gpr[4..6].copy_from_slice(&[v.0, r.0])),
             Hcall::BULK_REMOVE => {
                 let mut specifiers: [u64; 2 * BULK_MAX] = core::array::from_fn(|n| regs.gpr[4 + n]);
-                let result = mmu.bulk_remove(&machine, &mut specifiers);
+                // Real mode may have done some of them.
+                let result = mmu.bulk_remove_again(&machine, &mut specifiers);
                 regs.gpr[4..4 + 2 * BULK_MAX].copy_from_slice(&specifiers);
                 result
             }
