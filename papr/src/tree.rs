@@ -345,6 +345,9 @@ fn vdevice(w: &mut FdtWriter, c: &GuestConfig) -> Result<(), Error> {
     Ok(w.end_node(node)?)
 }
 
+/// In what memory would grow, in bytes, if it did.
+const MEMORY_BLOCK: u32 = 256 << 20;
+
 fn rtas(w: &mut FdtWriter, c: &GuestConfig) -> Result<(), Error> {
     let base = c.rtas_base as u32;
     let node = w.begin_node("rtas")?;
@@ -356,6 +359,9 @@ fn rtas(w: &mut FdtWriter, c: &GuestConfig) -> Result<(), Error> {
     w.property_u32("linux,rtas-entry", base)?;
     w.property_u32("rtas-size", RTAS_BYTES as u32)?;
     w.property_u32("rtas-version", 1)?;
+    // The end of memory, what it may grow by, and the processors: newer Linuxes make DMA windows for as much memory as this says.
+    let [high, low] = [c.memory_bytes >> 32, c.memory_bytes].map(|half| half as u32);
+    w.property_array_u32("ibm,lrdr-capacity", &[high, low, 0, MEMORY_BLOCK, c.cpus.len() as u32])?;
     w.property_u32("rtas-error-log-max", 2048)?;
     w.property_u32("rtas-event-scan-rate", 1)?;
     // ibm,os-term returns.

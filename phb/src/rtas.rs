@@ -147,9 +147,11 @@ impl HostBridge {
         self.memory.next_power_of_two().trailing_zeros()
     }
 
+    /// What is left. The largest block is a number of pages of no size in particular: a guest may want so many of the largest, as it would
+    /// where that is more than its memory. So they are counted in these.
     fn query_window(&self, results: usize) -> (RtasStatus, Results) {
         let windows = u32::from(self.windows[1].is_none());
-        let block = 1u64 << (self.largest() - PAGE_SHIFTS[0].0);
+        let block = 1u64 << (self.largest() - PAGE_SHIFTS[1].0);
         let sizes = PAGE_SHIFTS.iter().fold(0, |bits, (_, bit)| bits | bit);
         let answer = match results {
             5 => [windows, (block >> 32) as u32, block as u32, sizes, 0],

@@ -348,12 +348,16 @@ fn a_second_window_is_made_as_asked() {
     let (mut b, m) = bridge(true);
     let [high, low] = UNIT_CELLS;
     let of = [0, high, low];
-    assert_eq!(b.rtas(Service::QueryDmaWindow, &of, &m), (0, vec![1, 0, (512 << 20) >> 16, 6, 0]));
-    assert_eq!(b.call(Service::QueryDmaWindow, &of, 4, &m).1, [1, (512 << 20) >> 16, 6, 0, 0]);
+    assert_eq!(b.rtas(Service::QueryDmaWindow, &of, &m), (0, vec![1, 0, 512 >> 4, 6, 0]));
+    assert_eq!(b.call(Service::QueryDmaWindow, &of, 4, &m).1, [1, 512 >> 4, 6, 0, 0]);
     let create =
         |b: &mut HostBridge, page, shift| b.rtas(Service::CreateDmaWindow, &[0, high, low, page, shift], &m);
     for (page, shift) in [(12, 29), (16, 15), (16, 30), (24, 63), (24, 64)] {
         assert_eq!(create(&mut b, page, shift).0, -3, "{page} {shift}");
+    }
+    for (page, shift) in [(16, 29), (16, 16 + 5), (24, 24 + 5)] {
+        assert_eq!(create(&mut b, page, shift).0, 0, "{page} {shift}");
+        assert_eq!(b.rtas(Service::RemoveDmaWindow, &[SECOND_WINDOW], &m).0, 0);
     }
     assert_eq!(create(&mut b, 24, 29), (0, vec![SECOND_WINDOW, 0x0800_0000, 0, 0, 0]));
     assert_eq!(create(&mut b, 24, 29).0, -1, "there are two");

@@ -64,6 +64,25 @@ const FILES: &[(&str, PackedFile)] = &[
     ("disk", PackedFile::Disk { sectors: 256 }),
 ];
 
+/// A newer Linux has another way to find out how large the window is to be.
+const WINDOW: &str =
+    init!("check whole-memory \"$(dmesg | grep -c 'create-pe-dma-window.* returned 0 ')\" 1\n", quiet!());
+const WINDOW_MANIFEST: &str = "\
+[[partition]]
+name = \"guest\"
+memory = \"384M\"
+vcpus = 2
+kernel = \"debian\"
+initrd = \"initrd\"
+cmdline = \"console=hvc0 quiet\"
+rng = true
+iommu = true
+";
+const WINDOW_FILES: &[(&str, PackedFile)] = &[
+    ("debian", PackedFile::NewerDebianKernel),
+    ("initrd", PackedFile::Initramfs { init: WINDOW, programs: &[] }),
+];
+
 /// Fills so many MiB, frees them, idles, and fills them again, with a word from the console before each. Linux only looks for free memory
 /// when there is more than 32 blocks of `order`; what that is at first, it says when the driver starts.
 const BALLOON: &str = init!(
@@ -135,6 +154,11 @@ fn balloon(name: &'static str, manifest: &'static str, judge: fn(&Transcript) ->
 /// All of them.
 pub fn cases() -> Vec<Case> {
     vec![
+        Case {
+            machines: &[Machine::PowerNv9],
+            judge: all_checks_pass,
+            ..Case::partitions("linux-newer-window", WINDOW_MANIFEST, WINDOW_FILES)
+        },
         balloon("linux-balloon", LARGE, |t| came_back(t, 500)),
         // Too small for blocks of 16 MiB; and it relies on free memory being zeroes.
         Case {

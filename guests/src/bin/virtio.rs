@@ -156,6 +156,11 @@ fn second_window(t: &mut Report, bridge: &Bridge) {
         rtas::call("ibm,create-pe-dma-window", &[0, high, low, page, shift], made)
     };
     t.is_true("odd-page", create(13, 28, &mut made) < 0);
+    // As many pages as there may be, whichever they are.
+    for page in [16, 24] {
+        t.same("largest", create(page, page + query[1].ilog2(), &mut made), 0);
+        t.same("remove-largest", rtas::call("ibm,remove-pe-dma-window", &[made[0]], &mut []), 0);
+    }
     t.same("create", create(16, 28, &mut made), 0);
     let (number, base) = (u64::from(made[0]), u64::from(made[1]) << 32 | u64::from(made[2]));
     t.is_true("elsewhere", base >= 1 << 32);

@@ -202,6 +202,7 @@ fn rtas_lists_every_service() {
         assert_eq!(cells(rtas, "linux,rtas-base"), [0x1fff_0000]);
         assert_eq!(cells(rtas, "linux,rtas-entry"), [0x1fff_0000]);
         assert_eq!(cells(rtas, "rtas-size"), [0x1000]);
+        assert_eq!(cells(rtas, "ibm,lrdr-capacity"), [0, 1 << 30, 0, 256 << 20, 3]);
         let sets = rtas.property("ibm,hypertas-functions").unwrap().value;
         let sets: Vec<_> = sets.strip_suffix(b"\0").unwrap().split(|b| *b == 0).collect();
         assert!(sets.contains(&&b"hcall-pft"[..]) && sets.contains(&&b"hcall-set-mode"[..]));
