@@ -26,6 +26,7 @@ global_asm!(
     include_str!("asm/vectors.S"),
     include_str!("asm/fault.S"),
     include_str!("asm/world.S"),
+    include_str!("asm/copy.S"),
     AMR = const spr::AMR,
     DAR = const spr::DAR,
     DEC = const spr::DEC,

@@ -9,7 +9,7 @@ use crate::toolchain::{self, Variant};
 use crate::{Failure, archive, debian, devices, shell};
 use ::profile::table::{self, Row, grouped_digits};
 use ::profile::{Counts, Entry, Image, Lines, Place, Selection};
-use bundle::Partition;
+use bundle::{Net, Partition};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -35,6 +35,7 @@ struct Asked {
     workload: Workload,
     append: String,
     balloon: bool,
+    cards: bool,
     disk: Option<PathBuf>,
     guest_memory: u64,
     vcpus: u32,
@@ -72,6 +73,7 @@ impl Default for Asked {
             workload: Workload::Guest("bench".into()),
             append: "console=hvc0".into(),
             balloon: false,
+            cards: false,
             disk: None,
             guest_memory: 512 << 20,
             vcpus: 1,
@@ -263,6 +265,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<Asked>, Failure> {
             Long("machine") => asked.machine = options::machine(&parser.value()?.string()?)?,
             Long("workload") => asked.workload = workload(&parser.value()?.string()?)?,
             Long("balloon") => asked.balloon = true,
+            Long("cards") => asked.cards = true,
             Long("disk") => asked.disk = Some(parser.value()?.into()),
             Long("append") => asked.append = parser.value()?.string()?,
             Long("guest-memory") => {
@@ -351,6 +354,7 @@ impl Asked {
             initrd: initrd.is_some().then(|| "initrd".into()),
             cmdline: self.append.clone(),
             balloon: self.balloon,
+            nets: (0..if self.cards { 2 } else { 0 }).map(|card| Net::new(0, card)).collect(),
             disks: devices::disks(&self.options()),
             ..Partition::new("guest", self.guest_memory, "kernel")
         };
@@ -563,13 +567,14 @@ mod test {
     fn options() {
         assert_eq!(parse("").unwrap().unwrap(), Asked::default());
         assert_eq!(parse("--from guest --help").unwrap(), None);
-        let line = "--machine powernv8 --workload debian --append x --balloon --disk d --guest-memory 1G --vcpus 2 --from guest --entry 0xe00 \
+        let line = "--machine powernv8 --workload debian --append x --balloon --cards --disk d --guest-memory 1G --vcpus 2 --from guest --entry 0xe00 \
                     --path --inlined --top 5 --folded a --svg b";
         let expected = Asked {
             machine: Machine::PowerNv8,
             workload: Workload::Debian,
             append: "x".into(),
             balloon: true,
+            cards: true,
             disk: Some("d".into()),
             guest_memory: 1 << 30,
             vcpus: 2,

@@ -115,33 +115,8 @@ unsafe fn store_unit(from: *const u8, to: *mut u8, bytes: usize) {
     }
 }
 
-/// More than that is data, and not what two agree on by.
+/// So many are data, and not what two agree on by.
 const DATA: usize = 64;
-
-/// Copies data. It may begin anywhere: processors load doublewords from any address, and files in the archive are aligned to four bytes.
-///
-/// # Safety
-/// Both are valid for so many bytes.
-unsafe fn copy_data(from: *const u8, to: *mut u8, bytes: usize) {
-    const PIECE: usize = 32;
-    let first = to.align_offset(8).min(bytes);
-    let last = (bytes - first) % PIECE;
-    // SAFETY: the caller's: these are a part of it each. Bytes have no invalid values.
-    unsafe {
-        core::ptr::copy_nonoverlapping(from, to, first);
-        for at in (first..bytes - last).step_by(PIECE) {
-            let (from, to) = (from.add(at).cast::<u64>(), to.add(at).cast::<u64>());
-            let (a, b) = (from.read_unaligned(), from.add(1).read_unaligned());
-            let (c, d) = (from.add(2).read_unaligned(), from.add(3).read_unaligned());
-            // Volatile, or the compiler would make `memcpy` of it, which takes twice as long, and more where it begins elsewhere.
-            to.write_volatile(a);
-            to.add(1).write_volatile(b);
-            to.add(2).write_volatile(c);
-            to.add(3).write_volatile(d);
-        }
-        core::ptr::copy_nonoverlapping(from.add(bytes - last), to.add(bytes - last), last);
-    }
-}
 
 /// Loads bytes of a guest's memory, what is aligned at once, unless they are many.
 ///
@@ -149,9 +124,9 @@ unsafe fn copy_data(from: *const u8, to: *mut u8, bytes: usize) {
 /// Both are valid for so many bytes.
 #[inline(never)] // a profile shows by it when a device reads its queue
 unsafe fn load_all(from: *const u8, to: *mut u8, bytes: usize) {
-    if bytes > DATA {
+    if bytes >= DATA {
         // SAFETY: the caller's.
-        return unsafe { copy_data(from, to, bytes) };
+        return unsafe { core::ptr::copy_nonoverlapping(from, to, bytes) };
     }
     if is_unit(from as usize, bytes) {
         // SAFETY: the caller's.
@@ -168,9 +143,9 @@ unsafe fn load_all(from: *const u8, to: *mut u8, bytes: usize) {
 /// # Safety
 /// Both are valid for so many bytes.
 unsafe fn store_all(from: *const u8, to: *mut u8, bytes: usize) {
-    if bytes > DATA {
+    if bytes >= DATA {
         // SAFETY: the caller's.
-        return unsafe { copy_data(from, to, bytes) };
+        return unsafe { core::ptr::copy_nonoverlapping(from, to, bytes) };
     }
     if is_unit(to as usize, bytes) {
         // SAFETY: the caller's.
