@@ -28,8 +28,22 @@ pub fn tell() {
     crate::log!("selftest: {local} local invalidations, {global} global ones");
 }
 
+/// `memcpy` (`realmode/src/asm/copy.S`) copies what it is to copy, and nothing else, from and to any address.
+fn check_copies() {
+    let source: [u8; 160] = core::array::from_fn(|n| n as u8 + 1);
+    for length in 0..=144 {
+        for (from, to) in [(0, 0), (1, 0), (0, 3), (4, 1), (5, 7), (7, 5)] {
+            let mut target = [0; 160];
+            target[black_box(to)..][..length].copy_from_slice(&source[black_box(from)..][..length]);
+            let expected = |n: usize| if (to..to + length).contains(&n) { source[from + n - to] } else { 0 };
+            assert!(black_box(&target).iter().enumerate().all(|(n, byte)| *byte == expected(n)));
+        }
+    }
+}
+
 /// Does what the command line asks for, if anything.
 pub fn run(bootargs: &str) {
+    check_copies();
     let Some(name) = bootargs.split_whitespace().find_map(|word| word.strip_prefix("selftest=")) else {
         return;
     };

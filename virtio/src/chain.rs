@@ -49,13 +49,25 @@ struct Descriptor {
 }
 
 /// Descriptors of a table that have been read: a driver's chains mostly lie together.
-struct Read {
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
     first: u16,
     count: u16,
     raw: [u8; 4 * DESCRIPTOR as usize],
 }
 
-const NOTHING_READ: Read = Read { first: 0, count: 0, raw: [0; 4 * DESCRIPTOR as usize] };
+impl Default for Read {
+    fn default() -> Read {
+        Read { first: 0, count: 0, raw: [0; 4 * DESCRIPTOR as usize] }
+    }
+}
+
+impl Read {
+    /// They may be others by now.
+    pub(crate) fn forget(&mut self) {
+        self.count = 0;
+    }
+}
 
 impl Table {
     fn descriptor(&self, index: u16, read: &mut Read, bus: &dyn Bus) -> Result<Descriptor, Broken> {
@@ -80,21 +92,24 @@ impl Table {
 }
 
 impl Chain {
-    /// Reads a chain of at most so many descriptors. What the guest changes afterwards does not count.
+    /// Reads a chain of at most so many descriptors. What the guest changes afterwards does not count. What has been `read` of the table before is
+    /// not read again.
     pub(crate) fn walk(
         mut table: Table,
         head: u16,
         longest: u16,
         indirect: bool,
+        read: &mut Read,
         bus: &dyn Bus,
     ) -> Result<Chain, Broken> {
         let mut chain = Chain { head, segments: SmallVec::new(), readable: 0, lengths: (0, 0) };
         let mut index = head;
         let mut may_be_indirect = indirect;
         let mut left = longest;
-        let mut read = NOTHING_READ;
+        let mut inner = None;
         loop {
-            let descriptor = table.descriptor(index, &mut read, bus)?;
+            let read = inner.as_mut().unwrap_or(&mut *read);
+            let descriptor = table.descriptor(index, read, bus)?;
             if descriptor.flags & INDIRECT != 0 {
                 if !may_be_indirect {
                     return Err(Broken("a descriptor is indirect that may not be"));
@@ -102,7 +117,7 @@ impl Chain {
                 may_be_indirect = false;
                 table = descriptor.table()?;
                 index = 0;
-                read.count = 0;
+                inner = Some(Read::default());
                 continue;
             }
             if left == 0 {

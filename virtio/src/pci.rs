@@ -165,7 +165,10 @@ impl Transport {
     /// Serves a queue once. True if there is more to do at once.
     fn serve(&mut self, index: usize, bus: &dyn Bus) -> bool {
         self.to_serve &= !(1 << index);
-        match self.device.serve(index, &mut self.queues, bus).and_then(|more| self.tell(bus).map(|()| more)) {
+        let served = self.device.serve(index, &mut self.queues, bus);
+        // What has been done has been done, whatever came then.
+        let told = self.tell(bus);
+        match served.and_then(|more| told.map(|()| more)) {
             Ok(true) => self.to_serve |= 1 << index,
             Ok(false) => {}
             Err(_) => self.break_down(bus),
@@ -173,7 +176,7 @@ impl Transport {
         self.to_serve != 0
     }
 
-    /// Interrupts the driver for what has been given back to it.
+    /// Shows the driver what has been given back to it, and interrupts it for that.
     fn tell(&mut self, bus: &dyn Bus) -> Result<(), Broken> {
         if self.queues.iter().any(Queue::has_news) { self.tell_news(bus) } else { Ok(()) }
     }

@@ -8,7 +8,7 @@ use loom::sync::atomic::{Ordering, fence};
 
 use phb::{Bus, DmaError};
 
-use crate::chain::{Chain, Table};
+use crate::chain::{Chain, Read, Table};
 use crate::features;
 
 /// The driver has broken the rules: the device needs a reset.
@@ -54,10 +54,15 @@ pub struct Queue {
     /// How many have been taken, and how many have been given back.
     taken: u16,
     used: u16,
-    /// `used` when the driver was last considered for an interrupt.
+    /// `used` when the driver was last told of it, and considered for an interrupt.
     told: u16,
     /// What `taken` was when a notification was last asked for; none while the driver need not notify.
     asked: Option<u16>,
+    /// Of those that are available and not taken: the first chains' heads, from this one on, so many. The descriptors that have been read with them.
+    heads: [u16; HEADS],
+    first: u16,
+    known: u16,
+    read: Read,
     /// What the chains that are out take of memory, and the last one of these.
     weight: usize,
     last: usize,
@@ -68,6 +73,9 @@ pub struct Queue {
 /// Takes no more chains while those that are out have so many descriptors together: a driver may have `size` chains of `size` descriptors
 /// each out at a time, with indirect tables.
 const HEAVY: usize = 2048;
+
+/// So many entries of the available ring are read at once.
+const HEADS: usize = 4;
 
 /// The flag in either ring: no interrupt, no notification.
 const QUIET: u16 = 1;
@@ -110,13 +118,30 @@ impl Queue {
 
     /// Takes the next chain, which is there.
     fn next(&mut self, bus: &dyn Bus) -> Result<Chain, Broken> {
-        let head = read(self.layout.available + 4 + 2 * self.slot(self.taken), bus)?;
+        let head = self.head(bus)?;
         let table = Table { at: self.layout.descriptors, entries: self.layout.size.into() };
-        let chain = Chain::walk(table, head, self.layout.size, self.indirect, bus)?;
+        let chain = Chain::walk(table, head, self.layout.size, self.indirect, &mut self.read, bus)?;
         self.taken = self.taken.wrapping_add(1);
         self.last = chain.weight();
         self.weight += self.last;
         Ok(chain)
+    }
+
+    /// Where the next chain begins.
+    fn head(&mut self, bus: &dyn Bus) -> Result<u16, Broken> {
+        if self.taken.wrapping_sub(self.first) >= self.known {
+            let slot = self.slot(self.taken);
+            // Those that are available, up to where the ring's entries have the next aligned place, or its end.
+            let together = (HEADS - slot as usize % HEADS).min(self.layout.size as usize - slot as usize);
+            let count = together.min(self.available.wrapping_sub(self.taken).into());
+            let mut raw = [0; 2 * HEADS];
+            bus.read(self.layout.available + 4 + 2 * slot, &mut raw[..2 * count])?;
+            for (head, raw) in self.heads.iter_mut().zip(raw.as_chunks().0) {
+                *head = u16::from_le_bytes(*raw);
+            }
+            (self.first, self.known) = (self.taken, count as u16);
+        }
+        Ok(self.heads[usize::from(self.taken.wrapping_sub(self.first)) % HEADS])
     }
 
     /// Puts the last chain that was taken back: there is no use for it now. It is the next to be taken.
@@ -127,7 +152,7 @@ impl Queue {
         }
     }
 
-    /// Gives a chain back to the driver, with so many bytes written to it from its first one on.
+    /// Gives a chain back to the driver, with so many bytes written to it from its first one on. The driver sees it after [`Queue::wants_interrupt`].
     pub fn complete(&mut self, chain: Chain, written: u32, bus: &dyn Bus) -> Result<(), Broken> {
         if self.used == self.taken {
             return Ok(());
@@ -136,11 +161,9 @@ impl Queue {
         self.last = 0;
         let element = u64::from(chain.head) | u64::from(written) << 32;
         bus.write(self.layout.used + 4 + 8 * self.slot(self.used), &element.to_le_bytes())?;
-        // Who sees the index sees the element, and what was written to the buffers.
-        fence(Ordering::Release);
         self.used = self.used.wrapping_add(1);
         self.completed += 1;
-        Ok(bus.write(self.layout.used + 2, &self.used.to_le_bytes())?)
+        Ok(())
     }
 
     /// Whether anything has been given back since [`Queue::wants_interrupt`] was last asked.
@@ -148,12 +171,15 @@ impl Queue {
         self.used != self.told
     }
 
-    /// Whether the driver wants an interrupt for what has been given back since this was last asked.
+    /// Shows the driver what has been given back since this was last asked. Whether it wants an interrupt for that.
     pub fn wants_interrupt(&mut self, bus: &dyn Bus) -> Result<bool, Broken> {
         let since = self.used.wrapping_sub(core::mem::replace(&mut self.told, self.used));
         if since == 0 {
             return Ok(false);
         }
+        // Who sees the index sees the elements, and what was written to the buffers.
+        fence(Ordering::Release);
+        bus.write(self.layout.used + 2, &self.used.to_le_bytes())?;
         // The index before the driver's wish: it changes that, and then looks at the index.
         fence(Ordering::SeqCst);
         if !self.event_index {
@@ -190,6 +216,7 @@ impl Queue {
             return Err(Broken("the index of available buffers jumps"));
         }
         self.available = available;
+        self.read.forget();
         Ok(())
     }
 

@@ -479,7 +479,11 @@ fn a_turn_is_bounded() {
     let mut queue = Queue::default();
     queue.enable(driver.layout, 0).unwrap();
     let mut queues = [queue];
-    let serve = |blk: &mut Blk, queues: &mut [Queue]| virtio::Device::serve(blk, 0, queues, &memory).unwrap();
+    let serve = |blk: &mut Blk, queues: &mut [Queue]| {
+        let more = virtio::Device::serve(blk, 0, queues, &memory).unwrap();
+        queues[0].wants_interrupt(&memory).unwrap();
+        more
+    };
     memory.put(BUFFERS, &[0; 16]);
     let header = Part { at: BUFFERS, bytes: 16, writable: false };
     // Twelve requests of 600 KiB into the same memory; then 50 that are small.
