@@ -80,7 +80,9 @@ impl Bus for Words {
                 to.copy_from_slice(&descriptor.to_le_bytes());
             }
         } else {
-            to.copy_from_slice(&self.get(at).to_le_bytes());
+            for (n, to) in (0..).zip(to.chunks_mut(2)) {
+                to.copy_from_slice(&self.get(at + 2 * n).to_le_bytes());
+            }
         }
         Ok(())
     }
