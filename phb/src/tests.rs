@@ -20,7 +20,7 @@ const SOURCES_FROM: u32 = 0x1002;
 
 /// Memory, and what has been signalled.
 #[derive(Default)]
-struct Machine {
+pub(crate) struct Machine {
     memory: RefCell<HashMap<u64, u8>>,
     messages: RefCell<Vec<u32>>,
     lines: RefCell<Vec<(u32, bool)>>,

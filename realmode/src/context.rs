@@ -115,10 +115,10 @@ pub unsafe fn thaw(saved: &Context) {
 /// # Safety
 /// As for [`set_vsr`].
 pub unsafe fn vsr(generation: Generation, own: &mut Context, number: u8) -> [u64; 2] {
-    // SAFETY: the caller's; what is loaded is what was just saved.
+    // SAFETY: the caller's; nothing has used the registers since they were saved.
     unsafe {
         save(generation, own);
-        load(generation, own);
+        thaw(own);
     }
     own.vsx[usize::from(number & 63)]
 }

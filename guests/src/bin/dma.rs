@@ -93,6 +93,21 @@ fn wait_for(ticks: u64) -> Option<u64> {
     (c.vector() == Vector::EXTERNAL).then(|| hcall(Hcall::XIRR, &[]).r4())
 }
 
+/// Often, without looking at the clock: the device interrupts, as H_XIRR has it. How long it takes at least is told.
+fn often(t: &mut Report, name: &str, from: &str, interrupt: u64) {
+    let mut least = u64::MAX;
+    for _ in 0..20 {
+        let began = timebase();
+        store(register::RAISE, 1);
+        let xirr = wait();
+        least = least.min(timebase() - began);
+        t.equal(name, xirr, Some(interrupt));
+        store(register::END, 1);
+        status(Hcall::EOI, &[xirr.unwrap_or(0)]);
+    }
+    t.note(format_args!("from {from} to H_XIRR: {least} ticks"));
+}
+
 /// Has the device copy, and waits until it has done it.
 fn copy(t: &mut Report, source: u32, from: u64, to: u64, command: u64) {
     begin(from, to, command);
@@ -182,17 +197,7 @@ fn line(t: &mut Report, device: &Device) -> Option<u32> {
     store(register::END, 0x20);
     bridge.write(slot, 4, 2, 2);
     t.equal("line-lowered", wait_a_moment(), None);
-    let mut least = u64::MAX;
-    for _ in 0..20 {
-        let began = timebase();
-        store(register::RAISE, 1);
-        let xirr = wait();
-        least = least.min(timebase() - began);
-        t.equal("each-line", xirr, Some(line));
-        store(register::END, 1);
-        status(Hcall::EOI, &[line]);
-    }
-    t.note(format_args!("from the device's line to H_XIRR: {least} ticks"));
+    often(t, "each-line", "the device's line", line);
     store(register::RAISE, 1);
     t.equal("line-before-messages", wait(), Some(line));
     Some(source)
@@ -267,18 +272,7 @@ fn interrupts(t: &mut Report, source: u32) {
     }
     t.within("storm-over", left, 1, 4);
     store(register::END, 2);
-    // Often, without looking at the clock.
-    let mut least = u64::MAX;
-    for _ in 0..20 {
-        let began = timebase();
-        store(register::RAISE, 1);
-        let xirr = wait();
-        least = least.min(timebase() - began);
-        t.equal("each", xirr, Some(0xff00_0000 | u64::from(source)));
-        store(register::END, 1);
-        status(Hcall::EOI, &[xirr.unwrap_or(0)]);
-    }
-    t.note(format_args!("from the device to H_XIRR: {least} ticks"));
+    often(t, "each", "the device", 0xff00_0000 | u64::from(source));
 }
 
 /// The device is told to reach what is not mapped, or not the partition's, the hypervisor's code among it: what it stores is lost, and it

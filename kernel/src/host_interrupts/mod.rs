@@ -69,8 +69,8 @@ static SERVED: Lock<Vec<Served>> = Lock::new(Rank::Interrupts, Vec::new());
 /// The CPU that gets the next source.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// How many interrupts a CPU serves in a period, 1 ms: what comes beyond is not ended at its source before the period is over, and so comes again then. A guest
-/// whose device interrupts without end leaves others most of the CPU.
+/// How many interrupts a CPU serves in a period, 1 ms: what comes beyond is not ended at its source before the period is over, and so comes
+/// again then. A guest whose device interrupts without end leaves others most of the CPU.
 const AT_MOST: u32 = 100;
 const PERIOD: u64 = TIMEBASE_HZ / 1000;
 

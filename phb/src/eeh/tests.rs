@@ -9,7 +9,8 @@ use std::vec::Vec;
 
 use super::*;
 use crate::layout::UNIT;
-use crate::{Bus, Config, Description, DmaError, Function, Identity, Part, Width, command, offset};
+use crate::tests::Machine;
+use crate::{Bus, Config, Description, Function, Identity, Part, Width, command, offset};
 
 /// What the function is in, and what has been done to it.
 #[derive(Default)]
@@ -75,25 +76,10 @@ impl Function for Fake {
     }
 }
 
-struct Nobody;
-
-impl Host for Nobody {
-    fn read(&self, _: u64, _: &mut [u8]) -> Result<(), DmaError> {
-        Err(DmaError)
-    }
-
-    fn write(&self, _: u64, _: &[u8]) -> Result<(), DmaError> {
-        Err(DmaError)
-    }
-
-    fn message(&self, _: u32) {}
-
-    fn line(&self, _: u32, _: bool) {}
-}
-
 /// Two functions: one that is never stopped, and one that may be.
 struct World {
     bridge: HostBridge,
+    machine: Machine,
     state: Arc<Mutex<State>>,
 }
 
@@ -114,15 +100,16 @@ impl World {
             config.add_memory(0, 4096, Width::Low);
             assert!(bridge.add(Box::new(Fake { config, state }), true));
         }
-        bridge.reset(&Nobody);
-        World { bridge, state }
+        let machine = Machine::default();
+        bridge.reset(&machine);
+        World { bridge, machine, state }
     }
 
     /// A call about the function of an address, with whatever comes behind its name.
     fn call(&mut self, service: Service, address: u32, more: &[u32]) -> (i32, [u32; 3]) {
         let named = [address, (UNIT >> 32) as u32, UNIT as u32];
         let args: Vec<u32> = named.iter().chain(more).copied().collect();
-        let (status, results) = self.bridge.call(service, &args, 4, &Nobody);
+        let (status, results) = self.bridge.call(service, &args, 4, &self.machine);
         (status.0, [results[0], results[1], results[2]])
     }
 
@@ -236,7 +223,7 @@ fn a_reset_is_held_and_let_go() {
     // Another time, and one that cannot be.
     assert_eq!(w.call(Service::SetSlotReset, ENDPOINT, &[3]).0, 0);
     assert_eq!(w.state.lock().unwrap().resets, 2);
-    w.bridge.reset(&Nobody);
+    w.bridge.reset(&w.machine);
     assert_eq!(w.state(Stopped::Nothing), [0, 1, 0], "a start ends it");
     w.state.lock().unwrap().refuses = true;
     assert_eq!(w.call(Service::SetSlotReset, ENDPOINT, &[1]).0, -1);
